@@ -1,0 +1,50 @@
+/* The prefetching loader: the host waist between data and training. A thread fetches the batch of a
+ * step before it is asked for. It fetches f(step), never "the next one": it has no state that a
+ * checkpoint would need, and any step can be asked for. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "data/dataset.h"
+#include "data/order.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_loader seo_loader;
+
+typedef struct seo_loader_args {
+    seo_dataset *const *datasets; /* sources of the mix; borrowed, must outlive the loader */
+    const double *weights; /* relative, one per dataset; NULL: proportional to their windows */
+    int64_t dataset_count; /* 1..SEO_ORDER_SOURCES_MAX */
+    int64_t seq_len;
+    int64_t batch_sequences;             /* B: sequences of the global batch */
+    int64_t first_sequence, local_count; /* this rank's part of [0, B) */
+    uint64_t seed;
+    bool shuffle;
+    int64_t prefetch; /* batches kept ready, 1..64 */
+} seo_loader_args;
+
+/* A batch array: tokens (sequences, seq_len + 1) i32; inputs are columns [0, seq_len), targets [1,
+ * seq_len]. */
+typedef struct seo_batch {
+    const int32_t *tokens; /* the loader's, valid until the next seo_loader_get or close */
+    int64_t sequences, seq_len;
+    int64_t step;
+    double wait_s; /* how long the caller had to wait for it */
+    const seo_order_place
+        *places; /* (sequences): source, epoch and window of each row, for provenance */
+} seo_batch;
+
+seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out);
+/* The batch of `step` >= 0. Asking for step + 1 after step costs no wait; any other step is fetched
+ * on demand. */
+seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out);
+void seo_loader_close(seo_loader *loader);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,63 @@
+/* A tokenizer: bytes <-> ids. Byte-level BPE with GPT-2's pre-tokenizer; zero merges is a plain
+ * byte tokenizer.
+ *
+ * Invalid UTF-8: every byte of an invalid sequence is a code point of its own class "other" to the
+ * pre-tokenizer and keeps its byte value, so that any byte string round-trips exactly. Special
+ * tokens in raw text are text, unless asked for.
+ *
+ * Files read: Hugging Face tokenizer.json (byte-level BPE); GPT-2's encoder.json + vocab.bpe.
+ * Written: tokenizer.json. A loaded tokenizer is immutable and may be used by many threads; each
+ * encoding thread has its own seo_encoder. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_tokenizer seo_tokenizer;
+typedef struct seo_encoder seo_encoder;
+
+seo_err seo_tokenizer_load(const char *path, seo_tokenizer **out);
+seo_err seo_tokenizer_load_gpt2(const char *encoder_json, const char *vocab_bpe,
+                                seo_tokenizer **out);
+seo_err seo_tokenizer_save(const seo_tokenizer *tok, const char *path);
+void seo_tokenizer_free(seo_tokenizer *tok);
+
+int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok); /* largest id + 1 */
+int32_t seo_tokenizer_eot(const seo_tokenizer *tok); /* id of <|endoftext|>, -1 without one */
+/* SHA-256 of the canonical tokenizer.json: equal for equal tokenizers, whatever file they came
+ * from. */
+const char *seo_tokenizer_sha256(const seo_tokenizer *tok);
+
+/* The bytes of one id; false when there is no such id. Special tokens give their text. */
+bool seo_tokenizer_piece(const seo_tokenizer *tok, int32_t id, const unsigned char **bytes,
+                         size_t *count);
+bool seo_tokenizer_is_special(const seo_tokenizer *tok, int32_t id);
+
+/* An encoding state (word cache); one per thread. */
+seo_err seo_encoder_open(const seo_tokenizer *tok, seo_encoder **out);
+void seo_encoder_close(seo_encoder *enc);
+
+/* Growing list of ids. Zero-initialise; free with seo_ids_free. */
+typedef struct seo_ids {
+    int32_t *items;
+    int64_t count, capacity;
+} seo_ids;
+void seo_ids_free(seo_ids *ids);
+
+/* Appends the ids of text[0..bytes). Linear in bytes up to a logarithm, whatever the text.
+ * with_special: pieces spelled like a special token become that token (default of the command line:
+ * no). */
+seo_err seo_encode(seo_encoder *enc, const void *text, size_t bytes, bool with_special,
+                   seo_ids *out);
+
+#ifdef __cplusplus
+}
+#endif

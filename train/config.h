@@ -1,0 +1,132 @@
+/* The configuration of a run: one struct, and one field table (path, type, range, unit, default,
+ * help) that drives parsing, defaults, --set, `config explain`, validation, the resolved copy in
+ * the run folder and the comparison on resume.
+ *
+ * Sections and keys are DESIGN section 13's. An unknown key, a wrong type, an out-of-range value
+ * and an impossible combination are all reported at once, each with file:line:column and a caret,
+ * before any memory is taken. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { SEO_CONFIG_TEXT_MAX = 1024, SEO_CONFIG_MIX_MAX = 64 };
+
+typedef enum seo_family { SEO_FAMILY_GPT2, SEO_FAMILY_GPT3 } seo_family;
+typedef enum seo_schedule_kind {
+    SEO_SCHEDULE_CONSTANT,
+    SEO_SCHEDULE_LINEAR,
+    SEO_SCHEDULE_COSINE,
+    SEO_SCHEDULE_WSD
+} seo_schedule_kind;
+typedef enum seo_device_choice { SEO_DEVICE_AUTO, SEO_DEVICE_CPU } seo_device_choice;
+typedef enum seo_precision { SEO_PRECISION_AUTO, SEO_PRECISION_F32 } seo_precision;
+
+typedef struct seo_model_config {
+    seo_family family;
+    int64_t num_layers, num_heads, hidden_size;
+    int64_t ffn_hidden_size; /* resolved: 4 * hidden_size when not given */
+    int64_t seq_len, vocab_size;
+    seo_gelu_kind activation; /* gelu_tanh | gelu_erf */
+    double dropout;           /* embedding, attention output and feed-forward output */
+    double norm_eps;
+} seo_model_config;
+
+typedef struct seo_mix_entry {
+    char path[SEO_CONFIG_TEXT_MAX];
+    double weight;
+} seo_mix_entry;
+
+typedef struct seo_data_config {
+    char path[SEO_CONFIG_TEXT_MAX]; /* folder of a built dataset; "" when mix is given */
+    bool shuffle;
+    int64_t mix_count; /* 0: path alone */
+    seo_mix_entry mix[SEO_CONFIG_MIX_MAX];
+} seo_data_config;
+
+typedef struct seo_train_config {
+    int64_t steps;
+    int64_t batch_tokens; /* a multiple of micro_batch * seq_len */
+    int64_t micro_batch;  /* sequences per forward-backward */
+    int64_t seed;
+} seo_train_config;
+
+typedef struct seo_optimizer_config {
+    double lr, beta1, beta2, eps, weight_decay;
+    double clip; /* 0: none */
+} seo_optimizer_config;
+
+typedef struct seo_schedule_config {
+    seo_schedule_kind name;
+    int64_t warmup_steps;  /* resolved from warmup_tokens when that is given */
+    int64_t warmup_tokens; /* 0: not given */
+    int64_t decay_steps;   /* cosine and linear end here, resolved: train.steps when not given; wsd:
+                              length of the decay */
+    int64_t decay_tokens;  /* 0: not given */
+    double final_lr_fraction;
+} seo_schedule_config;
+
+typedef struct seo_eval_config {
+    int64_t every;  /* steps; 0: never */
+    int64_t tokens; /* at most; 0: the whole held-out split */
+} seo_eval_config;
+
+typedef struct seo_checkpoint_config {
+    int64_t every;        /* steps; 0: only at the end and on a signal */
+    double every_seconds; /* 0: not by time */
+    int64_t keep_last;
+    int64_t keep_every; /* steps; 0: none is kept for ever */
+} seo_checkpoint_config;
+
+typedef struct seo_config {
+    seo_model_config model;
+    seo_data_config data;
+    seo_train_config train;
+    seo_optimizer_config optimizer;
+    seo_schedule_config schedule;
+    seo_eval_config eval;
+    seo_checkpoint_config checkpoint;
+    seo_device_choice device;
+    seo_precision precision;
+} seo_config;
+
+/* Where a value came from, for the resolved copy. */
+typedef enum seo_config_origin {
+    SEO_ORIGIN_DEFAULT,
+    SEO_ORIGIN_FILE,
+    SEO_ORIGIN_SET
+} seo_config_origin;
+
+/* Reads `path`, applies `sets` ("section.key=value", later ones win), fills defaults, checks
+ * everything. Mistakes: SEO_ERR_USAGE, and the message is the whole report, every mistake in it. */
+seo_err seo_config_load(const char *path, const char *const *sets, int64_t set_count,
+                        seo_config *out);
+
+/* The resolved configuration as YAML, every key with its origin in a comment. It reads back to the
+ * same struct. */
+seo_err seo_config_write(const seo_config *config, seo_buf *out);
+
+/* Hash of every value that decides the result of a run (not of eval.every, checkpoint.*, data.path
+ * ...). */
+void seo_config_hash(const seo_config *config, char out[33]);
+
+/* Appends "  model.num_layers: 12 in the checkpoint, 24 now\n" for each result-deciding field that
+ * differs, fields in `allow` (paths) left out; returns how many it appended. */
+int64_t seo_config_diff(const seo_config *saved, const seo_config *now, const char *const *allow,
+                        int64_t allow_count, seo_buf *out);
+
+/* Appends help for one key ("optimizer.lr"), one section, or, with NULL, all; SEO_ERR_USAGE with
+ * "did you mean". */
+seo_err seo_config_explain(const char *key, seo_buf *out);
+
+#ifdef __cplusplus
+}
+#endif
