@@ -13,6 +13,7 @@ typedef struct seo_backend {
 #define SEO_OP(op) seo_err (*op)(seo_device *, const seo_##op##_args *);
 #include "kernels/ops.def"
 #undef SEO_OP
+    seo_err (*open)(seo_device *); /* takes scratch and whatever else the backend needs */
     seo_err (*alloc)(seo_device *, int64_t bytes, void **out); /* zeroed, 256-byte aligned */
     void (*free)(seo_device *, void *ptr);
     seo_err (*copy_in)(seo_device *, void *dst, const void *src, int64_t bytes);
@@ -20,8 +21,13 @@ typedef struct seo_backend {
     seo_err (*copy)(seo_device *, void *dst, const void *src, int64_t bytes);
     seo_err (*zero)(seo_device *, void *dst, int64_t bytes);
     seo_err (*sync)(seo_device *);
-    void (*close)(seo_device *);
+    void (*close)(seo_device *); /* gives back what open took; fine after an open that failed */
 } seo_backend;
+
+typedef struct seo_allocation {
+    void *ptr;
+    int64_t bytes;
+} seo_allocation;
 
 struct seo_device {
     const seo_backend *backend;
@@ -29,7 +35,9 @@ struct seo_device {
     int32_t threads;
     seo_cpu_level level;
     bool sealed;
-    int64_t bytes; /* allocated now */
+    int64_t bytes;               /* allocated now through seo_device_alloc */
+    seo_allocation *allocations; /* what close has to free; kept on the host */
+    int64_t allocation_count, allocation_capacity;
     void *scratch; /* the backend's own working memory, taken at open, never in an operator */
     int64_t scratch_bytes;
     void *impl; /* the backend's private state; NULL on the CPU */

@@ -25,6 +25,11 @@ static inline void *seo_cpu_scratch(seo_device *dev, int thread) {
     return (char *)dev->scratch + (int64_t)thread * SEO_CPU_SCRATCH_BYTES;
 }
 
+/* How many threads are worth waking for `elements` elements of work. Results never depend on it. */
+static inline int seo_cpu_threads(const seo_device *dev, int64_t elements) {
+    return elements < 16384 ? 1 : dev->threads;
+}
+
 #define SEO_OP(op) seo_err SEO_CPU_FN(op)(seo_device * dev, const seo_##op##_args *a);
 #include "kernels/ops.def"
 #undef SEO_OP

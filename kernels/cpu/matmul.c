@@ -1,0 +1,272 @@
+/* Matrix products, in three layouts, on packed panels of both operands.
+ *
+ * The output is cut into blocks, each block's k range into pieces of a fixed length. For a piece
+ * all threads pack the panels of A and B into the shared scratch, then take tiles of the block from
+ * a common queue. An output element belongs to one tile and its sum is made piece by piece, k
+ * ascending, so its bits do not depend on the number of threads nor on the size of the blocks.
+ * A few rows times a transposed matrix (generation) is bound by reading B once and is done by dot
+ * products straight from it.
+ *
+ * Refuses: allocation, split sums over k between threads. Source: Goto & van de Geijn 2008. */
+#include <stdbool.h>
+
+#include "base/check.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/tile.h"
+
+enum {
+    K_PIECE = 384,       /* a panel of B takes 32 to 48 KiB: it streams from the first caches */
+    TASK_ROWS = 120,     /* a multiple of every level's tile; 180 KiB of A stay in L2 */
+    TASK_PANELS_MAX = 8, /* of B */
+    TASKS_PER_THREAD = 16,
+    DOT_ROWS_MAX = 16, /* rows of A up to which packing B costs more than it saves */
+    DOT_TASK_COLS = 32,
+    DIRECT_ROWS_MAX = 4 * SEO_TILE_ROWS, /* likewise for a B that needs no transposition */
+    SERIAL_WORK = 1 << 15 /* multiplications below which waking threads costs more than it saves */
+};
+
+/* One side of the product: element (i, k) is data[i * ld + k] when k_contiguous, else data[k * ld +
+ * i]. */
+typedef struct operand {
+    const float *data;
+    int64_t ld, count;
+    bool k_contiguous;
+} operand;
+
+typedef struct product {
+    operand a, b; /* a.count = M, b.count = N */
+    int64_t k_count;
+    float *out;
+    const float *bias; /* NULL: none */
+    bool accumulate;
+    bool direct; /* full panels of B are read where they are */
+    int64_t row_block, col_block;
+    int64_t task_panels;
+    float *packed_a, *packed_b;
+    int threads;
+} product;
+
+/* The part of the product that is packed now: rows [row, row + rows), columns likewise, k piece. */
+typedef struct piece {
+    int64_t row, rows, col, cols, k, ks;
+} piece;
+
+/* dst[k * width + r] = element (first + r, k0 + k), 0 beyond the operand's edge. */
+SEO_INLINE void pack_panel(float *dst, int64_t width, const operand *m, int64_t first,
+                           const piece *p) {
+    int64_t valid = seo_min_i64(width, m->count - first);
+    if (m->k_contiguous) {
+        seo_lines lines = {m->data + first * m->ld + p->k, m->ld, valid};
+        seo_pack_transposed(dst, width, lines, p->ks);
+        return;
+    }
+    const float *src = m->data + p->k * m->ld + first;
+    if (valid == width) {
+        for (int64_t k = 0; k < p->ks; k++) {
+            memcpy(dst + k * width, src + k * m->ld, (size_t)width * sizeof(float));
+        }
+        return;
+    }
+    for (int64_t k = 0; k < p->ks; k++) {
+        for (int64_t r = 0; r < width; r++) {
+            dst[k * width + r] = r < valid ? src[k * m->ld + r] : 0.0f;
+        }
+    }
+}
+
+static void pack_a(const product *g, const piece *p, int64_t panel) {
+    float *dst = g->packed_a + panel * SEO_TILE_ROWS * K_PIECE;
+    pack_panel(dst, SEO_TILE_ROWS, &g->a, p->row + panel * SEO_TILE_ROWS, p);
+}
+
+static bool is_direct(const product *g, int64_t col) {
+    return g->direct && col + SEO_TILE_COLS <= g->b.count;
+}
+
+static void pack_b(const product *g, const piece *p, int64_t panel) {
+    int64_t col = p->col + panel * SEO_TILE_COLS;
+    if (is_direct(g, col)) return;
+    pack_panel(g->packed_b + panel * SEO_TILE_COLS * K_PIECE, SEO_TILE_COLS, &g->b, col, p);
+}
+
+/* A tile at the right or lower edge goes through memory. */
+static void store_edge(const product *g, const seo_tile *tile, int64_t row, int64_t col,
+                       bool first) {
+    int64_t rows = seo_min_i64(SEO_TILE_ROWS, g->a.count - row);
+    int64_t cols = seo_min_i64(SEO_TILE_COLS, g->b.count - col);
+    const float *sums = (const float *)tile;
+    for (int64_t i = 0; i < rows; i++) {
+        float *out = g->out + (row + i) * g->b.count + col;
+        for (int64_t j = 0; j < cols; j++) {
+            float x = sums[i * SEO_TILE_COLS + j];
+            if (first && g->bias) x += g->bias[col + j];
+            out[j] = !first || g->accumulate ? out[j] + x : x;
+        }
+    }
+}
+
+SEO_INLINE void store_tile(const product *g, const seo_tile *tile, int64_t row, int64_t col,
+                           bool first) {
+    if (row + SEO_TILE_ROWS > g->a.count || col + SEO_TILE_COLS > g->b.count) {
+        seo_tile copy = *tile;
+        store_edge(g, &copy, row, col, first);
+        return;
+    }
+    bool add = !first || g->accumulate;
+    seo_vf bias[SEO_TILE_VECS] = {{0}};
+    if (first && g->bias) {
+        for (int v = 0; v < SEO_TILE_VECS; v++) bias[v] = seo_vload(g->bias + col + v * SEO_VWIDTH);
+    }
+    float *out = g->out + row * g->b.count + col;
+    SEO_UNROLL
+    for (int i = 0; i < SEO_TILE_ROWS; i++) {
+        SEO_UNROLL
+        for (int v = 0; v < SEO_TILE_VECS; v++) {
+            float *at = out + i * g->b.count + v * SEO_VWIDTH;
+            seo_vf x = tile->sum[i][v] + bias[v];
+            seo_vstore(at, add ? seo_vload(at) + x : x);
+        }
+    }
+}
+
+/* Rows [row, row_end) of the block by panels [panel, panel_end) of B: a panel of B stays close
+ * while the panels of A pass. */
+static void compute_task(const product *g, const piece *p, int64_t task) {
+    int64_t row_tasks = seo_div_up(p->rows, TASK_ROWS);
+    int64_t row = task % row_tasks * TASK_ROWS;
+    int64_t row_end = seo_min_i64(row + TASK_ROWS, p->rows);
+    int64_t panel = task / row_tasks * g->task_panels;
+    int64_t panel_end = seo_min_i64(panel + g->task_panels, seo_div_up(p->cols, SEO_TILE_COLS));
+    for (; panel < panel_end; panel++) {
+        int64_t col = p->col + panel * SEO_TILE_COLS;
+        seo_tile_b b = {g->packed_b + panel * SEO_TILE_COLS * K_PIECE, SEO_TILE_COLS};
+        if (is_direct(g, col)) b = (seo_tile_b){g->b.data + p->k * g->b.ld + col, g->b.ld};
+        for (int64_t i = row; i < row_end; i += SEO_TILE_ROWS) {
+            seo_tile_a a = {g->packed_a + i * K_PIECE, 1, SEO_TILE_ROWS};
+            seo_tile tile;
+            seo_tile_zero(&tile);
+            seo_tile_add_product(&tile, SEO_TILE_VECS, a, b, p->ks);
+            store_tile(g, &tile, p->row + i, col, p->k == 0);
+        }
+    }
+}
+
+/* Called by every thread of a parallel region. */
+static void multiply_piece(const product *g, const piece *p) {
+    int64_t a_panels = seo_div_up(p->rows, SEO_TILE_ROWS);
+    int64_t b_panels = seo_div_up(p->cols, SEO_TILE_COLS);
+#pragma omp for schedule(dynamic, 2)
+    for (int64_t i = 0; i < a_panels + b_panels; i++) {
+        if (i < b_panels)
+            pack_b(g, p, i);
+        else
+            pack_a(g, p, i - b_panels);
+    }
+    int64_t tasks = seo_div_up(p->rows, TASK_ROWS) * seo_div_up(b_panels, g->task_panels);
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < tasks; task++) compute_task(g, p, task);
+}
+
+static void multiply_packed(const product *g) {
+#pragma omp parallel num_threads(g->threads)
+    for (int64_t col = 0; col < g->b.count; col += g->col_block) {
+        for (int64_t row = 0; row < g->a.count; row += g->row_block) {
+            for (int64_t k = 0; k < g->k_count; k += K_PIECE) {
+                piece p = {row, seo_min_i64(g->row_block, g->a.count - row),
+                           col, seo_min_i64(g->col_block, g->b.count - col),
+                           k,   seo_min_i64(K_PIECE, g->k_count - k)};
+                multiply_piece(g, &p);
+            }
+        }
+    }
+}
+
+/* Shares the scratch of all threads between the panels of A and of B. */
+static void plan_blocks(product *g, seo_device *dev) {
+    int64_t room = dev->threads * (SEO_CPU_SCRATCH_BYTES / (K_PIECE * (int64_t)sizeof(float)));
+    int64_t rows = seo_round_up(g->a.count, TASK_ROWS);
+    int64_t cols = seo_round_up(g->b.count, SEO_TILE_COLS);
+    g->row_block = seo_min_i64(rows, seo_max_i64(room / 3, room - cols) / TASK_ROWS * TASK_ROWS);
+    g->col_block = seo_min_i64(cols, (room - g->row_block) / SEO_TILE_COLS * SEO_TILE_COLS);
+    g->packed_b = seo_cpu_scratch(dev, 0);
+    g->packed_a = g->packed_b + g->col_block * K_PIECE;
+    int64_t row_tasks = seo_div_up(g->row_block, TASK_ROWS);
+    int64_t panels = g->col_block / SEO_TILE_COLS;
+    int64_t spread = row_tasks * panels / (TASKS_PER_THREAD * g->threads);
+    g->task_panels = seo_max_i64(1, seo_min_i64(TASK_PANELS_MAX, spread));
+}
+
+/* rows x 4 elements of out by dot products; rows and columns past the edge are computed again from
+ * the last one and not stored. */
+SEO_INLINE void dot_tile(const product *g, int rows, int64_t row, int64_t col) {
+    enum { COLS = 4 };
+    const float *a[4], *b[COLS];
+    for (int i = 0; i < rows; i++) {
+        a[i] = g->a.data + seo_min_i64(row + i, g->a.count - 1) * g->a.ld;
+    }
+    for (int j = 0; j < COLS; j++) {
+        b[j] = g->b.data + seo_min_i64(col + j, g->b.count - 1) * g->b.ld;
+    }
+    seo_vf sum[4][COLS] = {{{0}}};
+    int64_t k = 0;
+    for (; k + SEO_VWIDTH <= g->k_count; k += SEO_VWIDTH) {
+        SEO_UNROLL
+        for (int i = 0; i < rows; i++) {
+            seo_vf x = seo_vload(a[i] + k);
+            SEO_UNROLL
+            for (int j = 0; j < COLS; j++) sum[i][j] += x * seo_vload(b[j] + k);
+        }
+    }
+    int64_t rest = g->k_count - k;
+    SEO_UNROLL
+    for (int i = 0; i < rows; i++) {
+        seo_vf x = seo_vload_n(a[i] + k, rest);
+        SEO_UNROLL
+        for (int j = 0; j < COLS; j++) {
+            float total = seo_vsum(sum[i][j] + x * seo_vload_n(b[j] + k, rest));
+            if (row + i >= g->a.count || col + j >= g->b.count) continue;
+            float *out = g->out + (row + i) * g->b.count + col + j;
+            if (g->bias) total += g->bias[col + j];
+            *out = g->accumulate ? *out + total : total;
+        }
+    }
+}
+
+/* Four rows of B stay in the first cache while all rows of A pass over them. */
+static void multiply_dots(const product *g) {
+    int64_t tasks = seo_div_up(g->b.count, DOT_TASK_COLS);
+#pragma omp parallel for schedule(dynamic) num_threads(g->threads)
+    for (int64_t task = 0; task < tasks; task++) {
+        int64_t end = seo_min_i64((task + 1) * DOT_TASK_COLS, g->b.count);
+        for (int64_t col = task * DOT_TASK_COLS; col < end; col += 4) {
+            if (g->a.count == 1)
+                dot_tile(g, 1, 0, col);
+            else if (g->a.count == 2)
+                dot_tile(g, 2, 0, col);
+            else
+                for (int64_t row = 0; row < g->a.count; row += 4) dot_tile(g, 4, row, col);
+        }
+    }
+}
+
+seo_err SEO_CPU_FN(matmul)(seo_device *dev, const seo_matmul_args *a) {
+    int64_t cols = a->out.dims[a->out.rank - 1];
+    int64_t rows = seo_tensor_count(&a->out) / cols;
+    int64_t k_count = seo_tensor_count(&a->a) / rows;
+    bool a_by_k = a->layout != SEO_MATMUL_TN, b_by_k = a->layout == SEO_MATMUL_NT;
+    product g = {.a = {a->a.data, a_by_k ? k_count : rows, rows, a_by_k},
+                 .b = {a->b.data, b_by_k ? k_count : cols, cols, b_by_k},
+                 .k_count = k_count,
+                 .out = a->out.data,
+                 .bias = seo_tensor_given(&a->bias) ? a->bias.data : NULL,
+                 .accumulate = a->accumulate,
+                 .direct = !b_by_k && rows <= DIRECT_ROWS_MAX,
+                 .threads = rows * cols * k_count < SERIAL_WORK ? 1 : dev->threads};
+    if (b_by_k && rows <= DOT_ROWS_MAX) {
+        multiply_dots(&g);
+    } else {
+        plan_blocks(&g, dev);
+        multiply_packed(&g);
+    }
+    return SEO_OK;
+}

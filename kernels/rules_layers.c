@@ -1,0 +1,176 @@
+/* Rules of the operators that layers are made of: embedding, layer norm, matmul, attention. */
+#include <math.h>
+
+#include "kernels/rules.h"
+
+#define F32 SEO_DTYPE_F32
+#define I32 SEO_DTYPE_I32
+
+seo_err seo_rules_embedding_fwd(const seo_embedding_fwd_args *a) {
+    seo_rules r = {.op = "embedding_fwd"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    if (r.err != SEO_OK) return r.err;
+    int64_t b = a->out.dims[0], t = a->out.dims[1], c = a->out.dims[2];
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, ids), I32, (seo_shape){"(B, T)", 2, {b, t}});
+    seo_rule_shape(&r, SEO_NAMED(a, wte), F32, (seo_shape){"(V, C)", 2, {a->wte.dims[0], c}});
+    seo_rule_shape(&r, SEO_NAMED(a, wpe), F32,
+                   (seo_shape){"(positions, C)", 2, {a->wpe.dims[0], c}});
+    seo_rule_arg(&r, a->first_position >= 0 && a->first_position <= a->wpe.dims[0] - t,
+                 "positions %lld to %lld are asked for, wpe has %lld", (long long)a->first_position,
+                 (long long)(a->first_position + t - 1), (long long)a->wpe.dims[0]);
+    seo_rule_apart(&r, &a->out, &a->wte);
+    seo_rule_apart(&r, &a->out, &a->wpe);
+    seo_rule_apart(&r, &a->out, &a->ids);
+    return r.err;
+}
+
+seo_err seo_rules_embedding_bwd(const seo_embedding_bwd_args *a) {
+    seo_rules r = {.op = "embedding_bwd"};
+    seo_rule_given(&r, SEO_NAMED(a, dout), F32);
+    if (r.err != SEO_OK) return r.err;
+    int64_t b = a->dout.dims[0], t = a->dout.dims[1], c = a->dout.dims[2];
+    seo_rule_shape(&r, SEO_NAMED(a, dout), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, ids), I32, (seo_shape){"(B, T)", 2, {b, t}});
+    seo_rule_shape(&r, SEO_NAMED(a, dwte), F32, (seo_shape){"(V, C)", 2, {a->dwte.dims[0], c}});
+    seo_rule_shape(&r, SEO_NAMED(a, dwpe), F32,
+                   (seo_shape){"(positions, C)", 2, {a->dwpe.dims[0], c}});
+    seo_rule_arg(&r, t <= a->dwpe.dims[0], "dwpe has %lld positions, dout %lld",
+                 (long long)a->dwpe.dims[0], (long long)t);
+    seo_rule_apart(&r, &a->dwte, &a->dout);
+    seo_rule_apart(&r, &a->dwpe, &a->dout);
+    seo_rule_apart(&r, &a->dwte, &a->dwpe);
+    return r.err;
+}
+
+seo_err seo_rules_layernorm_fwd(const seo_layernorm_fwd_args *a) {
+    seo_rules r = {.op = "layernorm_fwd"};
+    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+    int64_t rows = seo_folded_rows(&a->inp), c = seo_last_dim(&a->inp);
+    const seo_shape rows_c = {"(R, C)", 2, {rows, c}};
+    const seo_shape per_row = {"(R)", 1, {rows}};
+    seo_rule_folded(&r, SEO_NAMED(a, out), F32, rows_c);
+    seo_rule_shape(&r, SEO_NAMED(a, weight), F32, (seo_shape){"(C)", 1, {c}});
+    if (seo_tensor_given(&a->bias)) {
+        seo_rule_shape(&r, SEO_NAMED(a, bias), F32, (seo_shape){"(C)", 1, {c}});
+    }
+    if (seo_tensor_given(&a->add)) seo_rule_folded(&r, SEO_NAMED(a, add), F32, rows_c);
+    if (seo_tensor_given(&a->add) || seo_tensor_given(&a->sum)) {
+        seo_rule_folded(&r, SEO_NAMED(a, sum), F32, rows_c);
+    }
+    if (seo_tensor_given(&a->mean)) seo_rule_folded(&r, SEO_NAMED(a, mean), F32, per_row);
+    if (seo_tensor_given(&a->rstd)) seo_rule_folded(&r, SEO_NAMED(a, rstd), F32, per_row);
+    seo_rule_arg(&r, a->eps > 0 && isfinite(a->eps), "eps must be above 0, is %g", (double)a->eps);
+    seo_rule_apart(&r, &a->out, &a->inp);
+    seo_rule_apart(&r, &a->out, &a->add);
+    seo_rule_apart(&r, &a->out, &a->sum);
+    seo_rule_apart_or_same(&r, &a->sum, &a->inp);
+    seo_rule_apart_or_same(&r, &a->sum, &a->add);
+    return r.err;
+}
+
+seo_err seo_rules_layernorm_bwd(const seo_layernorm_bwd_args *a) {
+    seo_rules r = {.op = "layernorm_bwd"};
+    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+    int64_t rows = seo_folded_rows(&a->inp), c = seo_last_dim(&a->inp);
+    const seo_shape rows_c = {"(R, C)", 2, {rows, c}};
+    const seo_shape per_row = {"(R)", 1, {rows}}, per_column = {"(C)", 1, {c}};
+    seo_rule_folded(&r, SEO_NAMED(a, dinp), F32, rows_c);
+    seo_rule_folded(&r, SEO_NAMED(a, dout), F32, rows_c);
+    seo_rule_shape(&r, SEO_NAMED(a, weight), F32, per_column);
+    seo_rule_shape(&r, SEO_NAMED(a, dweight), F32, per_column);
+    if (seo_tensor_given(&a->dbias)) seo_rule_shape(&r, SEO_NAMED(a, dbias), F32, per_column);
+    seo_rule_folded(&r, SEO_NAMED(a, mean), F32, per_row);
+    seo_rule_folded(&r, SEO_NAMED(a, rstd), F32, per_row);
+    seo_rule_apart(&r, &a->dinp, &a->dout);
+    seo_rule_apart(&r, &a->dinp, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_matmul(const seo_matmul_args *a) {
+    seo_rules r = {.op = "matmul"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    seo_rule_given(&r, SEO_NAMED(a, a), F32);
+    int64_t m = seo_folded_rows(&a->out), n = seo_last_dim(&a->out);
+    int64_t k = a->layout == SEO_MATMUL_TN ? seo_folded_rows(&a->a) : seo_last_dim(&a->a);
+    seo_rule_arg(&r, a->layout >= SEO_MATMUL_NT && a->layout <= SEO_MATMUL_TN,
+                 "there is no layout %d", (int)a->layout);
+    if (a->layout == SEO_MATMUL_TN) {
+        seo_rule_folded(&r, SEO_NAMED(a, a), F32, (seo_shape){"(K, M)", 2, {k, m}});
+    } else {
+        seo_rule_folded(&r, SEO_NAMED(a, a), F32, (seo_shape){"(M, K)", 2, {m, k}});
+    }
+    if (a->layout == SEO_MATMUL_NT) {
+        seo_rule_folded(&r, SEO_NAMED(a, b), F32, (seo_shape){"(N, K)", 2, {n, k}});
+    } else {
+        seo_rule_folded(&r, SEO_NAMED(a, b), F32, (seo_shape){"(K, N)", 2, {k, n}});
+    }
+    if (seo_tensor_given(&a->bias)) {
+        seo_rule_shape(&r, SEO_NAMED(a, bias), F32, (seo_shape){"(N)", 1, {n}});
+    }
+    seo_rule_apart(&r, &a->out, &a->a);
+    seo_rule_apart(&r, &a->out, &a->b);
+    seo_rule_apart(&r, &a->out, &a->bias);
+    return r.err;
+}
+
+static void rule_heads(seo_rules *r, int64_t c, int64_t head_count, float scale) {
+    seo_rule_arg(r, head_count >= 1 && c % head_count == 0,
+                 "head_count must divide C = %lld, is %lld", (long long)c, (long long)head_count);
+    seo_rule_arg(r, scale > 0 && isfinite(scale), "scale must be above 0, is %g", (double)scale);
+}
+
+seo_err seo_rules_attention_fwd(const seo_attention_fwd_args *a) {
+    seo_rules r = {.op = "attention_fwd"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    if (r.err != SEO_OK) return r.err;
+    int64_t b = a->out.dims[0], t = a->out.dims[1], c = a->out.dims[2];
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, qkv), F32, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
+    rule_heads(&r, c, a->head_count, a->scale);
+    seo_rule_shape(&r, SEO_NAMED(a, lse), F32, (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
+    seo_rule_apart(&r, &a->out, &a->qkv);
+    seo_rule_apart(&r, &a->lse, &a->qkv);
+    seo_rule_apart(&r, &a->lse, &a->out);
+    return r.err;
+}
+
+seo_err seo_rules_attention_bwd(const seo_attention_bwd_args *a) {
+    seo_rules r = {.op = "attention_bwd"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    if (r.err != SEO_OK) return r.err;
+    int64_t b = a->out.dims[0], t = a->out.dims[1], c = a->out.dims[2];
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, dout), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, qkv), F32, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
+    seo_rule_shape(&r, SEO_NAMED(a, dqkv), F32, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
+    rule_heads(&r, c, a->head_count, a->scale);
+    seo_rule_shape(&r, SEO_NAMED(a, lse), F32, (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
+    seo_rule_shape(&r, SEO_NAMED(a, delta), F32,
+                   (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
+    seo_rule_apart(&r, &a->dqkv, &a->qkv);
+    seo_rule_apart(&r, &a->dqkv, &a->dout);
+    seo_rule_apart(&r, &a->dqkv, &a->out);
+    return r.err;
+}
+
+seo_err seo_rules_attention_cached(const seo_attention_cached_args *a) {
+    seo_rules r = {.op = "attention_cached"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    if (r.err != SEO_OK) return r.err;
+    int64_t b = a->out.dims[0], n = a->out.dims[1], c = a->out.dims[2];
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, N, C)", 3, {b, n, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, qkv), F32, (seo_shape){"(B, N, 3C)", 3, {b, n, 3 * c}});
+    int64_t s = a->cache_k.dims[1];
+    seo_rule_shape(&r, SEO_NAMED(a, cache_k), F32, (seo_shape){"(B, S, C)", 3, {b, s, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, cache_v), F32, (seo_shape){"(B, S, C)", 3, {b, s, c}});
+    rule_heads(&r, c, a->head_count, a->scale);
+    seo_rule_arg(&r, a->cached >= 0 && a->cached <= s - n,
+                 "%lld cached and %lld new positions do not fit in a cache of %lld",
+                 (long long)a->cached, (long long)n, (long long)s);
+    seo_rule_apart(&r, &a->out, &a->qkv);
+    seo_rule_apart(&r, &a->cache_k, &a->qkv);
+    seo_rule_apart(&r, &a->cache_v, &a->qkv);
+    seo_rule_apart(&r, &a->cache_k, &a->cache_v);
+    return r.err;
+}

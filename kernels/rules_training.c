@@ -1,0 +1,126 @@
+/* Rules of the elementwise operators, the loss, the reductions and the optimizer. */
+#include <math.h>
+
+#include "kernels/rules.h"
+
+#define F32 SEO_DTYPE_F32
+#define I32 SEO_DTYPE_I32
+
+seo_err seo_rules_bias_bwd(const seo_bias_bwd_args *a) {
+    seo_rules r = {.op = "bias_bwd"};
+    seo_rule_given(&r, SEO_NAMED(a, dout), F32);
+    seo_rule_shape(&r, SEO_NAMED(a, dbias), F32, (seo_shape){"(N)", 1, {seo_last_dim(&a->dout)}});
+    seo_rule_apart(&r, &a->dbias, &a->dout);
+    return r.err;
+}
+
+static void rule_gelu_kind(seo_rules *r, seo_gelu_kind kind) {
+    seo_rule_arg(r, kind == SEO_GELU_TANH || kind == SEO_GELU_ERF, "there is no kind %d",
+                 (int)kind);
+}
+
+seo_err seo_rules_gelu_fwd(const seo_gelu_fwd_args *a) {
+    seo_rules r = {.op = "gelu_fwd"};
+    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+    seo_rule_same(&r, SEO_NAMED(a, out), SEO_NAMED(a, inp));
+    rule_gelu_kind(&r, a->kind);
+    seo_rule_apart(&r, &a->out, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_gelu_bwd(const seo_gelu_bwd_args *a) {
+    seo_rules r = {.op = "gelu_bwd"};
+    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+    seo_rule_same(&r, SEO_NAMED(a, dout), SEO_NAMED(a, inp));
+    seo_rule_same(&r, SEO_NAMED(a, dinp), SEO_NAMED(a, inp));
+    rule_gelu_kind(&r, a->kind);
+    seo_rule_apart_or_same(&r, &a->dinp, &a->dout);
+    seo_rule_apart(&r, &a->dinp, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_add(const seo_add_args *a) {
+    seo_rules r = {.op = "add"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    seo_rule_same(&r, SEO_NAMED(a, a), SEO_NAMED(a, out));
+    seo_rule_same(&r, SEO_NAMED(a, b), SEO_NAMED(a, out));
+    seo_rule_apart_or_same(&r, &a->out, &a->a);
+    seo_rule_apart_or_same(&r, &a->out, &a->b);
+    return r.err;
+}
+
+seo_err seo_rules_dropout(const seo_dropout_args *a) {
+    seo_rules r = {.op = "dropout"};
+    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+    if (r.err != SEO_OK) return r.err;
+    seo_rule_same(&r, SEO_NAMED(a, out), SEO_NAMED(a, inp));
+    seo_rule_arg(&r, a->rate >= 0 && a->rate < 1, "rate must be in [0, 1), is %g", (double)a->rate);
+    seo_rule_arg(&r, a->first_index >= 0 && a->first_index <= INT64_MAX - seo_tensor_count(&a->inp),
+                 "first_index must be 0 or more and leave room for the elements, is %lld",
+                 (long long)a->first_index);
+    seo_rule_apart_or_same(&r, &a->out, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_cross_entropy(const seo_cross_entropy_args *a) {
+    seo_rules r = {.op = "cross_entropy"};
+    seo_rule_given(&r, SEO_NAMED(a, logits), F32);
+    int64_t rows = seo_folded_rows(&a->logits), p = seo_last_dim(&a->logits);
+    seo_rule_folded(&r, SEO_NAMED(a, loss), F32, (seo_shape){"(R)", 1, {rows}});
+    seo_rule_folded(&r, SEO_NAMED(a, targets), I32, (seo_shape){"(R)", 1, {rows}});
+    seo_rule_arg(&r, a->vocab_size >= 1 && a->vocab_size <= p,
+                 "vocab_size must be between 1 and P = %lld, is %lld", (long long)p,
+                 (long long)a->vocab_size);
+    seo_rule_arg(&r, isfinite(a->grad_scale), "grad_scale must be finite, is %g",
+                 (double)a->grad_scale);
+    seo_rule_apart(&r, &a->loss, &a->logits);
+    seo_rule_apart(&r, &a->loss, &a->targets);
+    seo_rule_apart(&r, &a->logits, &a->targets);
+    return r.err;
+}
+
+seo_err seo_rules_sum_squares(const seo_sum_squares_args *a) {
+    seo_rules r = {.op = "sum_squares"};
+    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(1)", 1, {1}});
+    seo_rule_apart(&r, &a->out, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_clip_factor(const seo_clip_factor_args *a) {
+    seo_rules r = {.op = "clip_factor"};
+    seo_rule_shape(&r, SEO_NAMED(a, norm), F32, (seo_shape){"(1)", 1, {1}});
+    seo_rule_shape(&r, SEO_NAMED(a, sum_squares), F32, (seo_shape){"(1)", 1, {1}});
+    seo_rule_shape(&r, SEO_NAMED(a, hyper), F32,
+                   (seo_shape){"(SEO_HYPER_COUNT)", 1, {SEO_HYPER_COUNT}});
+    seo_rule_arg(&r, a->max_norm >= 0 && isfinite(a->max_norm),
+                 "max_norm must be 0 (no clipping) or more, is %g", (double)a->max_norm);
+    seo_rule_apart(&r, &a->norm, &a->sum_squares);
+    seo_rule_apart(&r, &a->hyper, &a->sum_squares);
+    seo_rule_apart(&r, &a->hyper, &a->norm);
+    return r.err;
+}
+
+seo_err seo_rules_adamw(const seo_adamw_args *a) {
+    seo_rules r = {.op = "adamw"};
+    seo_rule_given(&r, SEO_NAMED(a, param), F32);
+    seo_rule_same(&r, SEO_NAMED(a, m), SEO_NAMED(a, param));
+    seo_rule_same(&r, SEO_NAMED(a, v), SEO_NAMED(a, param));
+    seo_rule_same(&r, SEO_NAMED(a, grad), SEO_NAMED(a, param));
+    seo_rule_shape(&r, SEO_NAMED(a, hyper), F32,
+                   (seo_shape){"(SEO_HYPER_COUNT)", 1, {SEO_HYPER_COUNT}});
+    seo_rule_arg(&r, a->beta1 >= 0 && a->beta1 < 1, "beta1 must be in [0, 1), is %g",
+                 (double)a->beta1);
+    seo_rule_arg(&r, a->beta2 >= 0 && a->beta2 < 1, "beta2 must be in [0, 1), is %g",
+                 (double)a->beta2);
+    seo_rule_arg(&r, a->eps > 0 && isfinite(a->eps), "eps must be above 0, is %g", (double)a->eps);
+    seo_rule_arg(&r, a->weight_decay >= 0 && isfinite(a->weight_decay),
+                 "weight_decay must be 0 or more, is %g", (double)a->weight_decay);
+    seo_rule_apart(&r, &a->param, &a->grad);
+    seo_rule_apart(&r, &a->param, &a->m);
+    seo_rule_apart(&r, &a->param, &a->v);
+    seo_rule_apart(&r, &a->m, &a->v);
+    seo_rule_apart(&r, &a->m, &a->grad);
+    seo_rule_apart(&r, &a->v, &a->grad);
+    return r.err;
+}
