@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,8 @@ typedef struct seo_tokenizer seo_tokenizer;
 typedef struct seo_encoder seo_encoder;
 
 seo_err seo_tokenizer_load(const char *path, seo_tokenizer **out);
+/* The same from memory; `name` stands in messages for the path. */
+seo_err seo_tokenizer_parse(const char *name, const char *text, size_t bytes, seo_tokenizer **out);
 seo_err seo_tokenizer_load_gpt2(const char *encoder_json, const char *vocab_bpe,
                                 seo_tokenizer **out);
 seo_err seo_tokenizer_save(const seo_tokenizer *tok, const char *path);
@@ -57,6 +60,9 @@ void seo_ids_free(seo_ids *ids);
  * no). */
 seo_err seo_encode(seo_encoder *enc, const void *text, size_t bytes, bool with_special,
                    seo_ids *out);
+
+/* Appends the bytes of ids[0..count). An id that the vocabulary lacks is SEO_ERR_FORMAT. */
+seo_err seo_decode(const seo_tokenizer *tok, const int32_t *ids, int64_t count, seo_buf *out);
 
 #ifdef __cplusplus
 }
