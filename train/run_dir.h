@@ -29,7 +29,8 @@ typedef struct seo_run_dir {
 seo_err seo_run_dir_open(const char *path, seo_run_dir *out);
 void seo_run_dir_close(seo_run_dir *run);
 
-/* SEO_ERR_LOCKED when RUN/attempt is no longer `attempt`: a newer attempt has taken over. */
+/* SEO_ERR_LOCKED when RUN/attempt is no longer `attempt` as this process wrote it: a newer attempt
+ * has taken over. attempt 0 passes: the folder belongs to no run. */
 seo_err seo_run_dir_fence(const char *path, int64_t attempt);
 
 #ifdef __cplusplus

@@ -1,0 +1,120 @@
+/* seodang checkpoint inspect|verify|diff */
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "train/checkpoint.h"
+#include "train/cli/cli.h"
+
+static seo_err inspect(const char *path, seo_ckpt_style style, seo_buf *out) {
+    seo_ckpt *ckpt = NULL;
+    seo_err err = seo_ckpt_open(path, &ckpt);
+    if (err == SEO_OK) err = seo_ckpt_describe(ckpt, style, out);
+    seo_ckpt_close(ckpt);
+    return err;
+}
+
+static int inspect_verb(int argc, char **argv) {
+    static const seo_cli_command command = {
+        .name = "checkpoint inspect",
+        .operands = "RUN|CHECKPOINT...",
+        .summary = "Shows the step, state, files and tensors of a checkpoint.",
+        .example = "seodang checkpoint inspect runs/first\n"
+                   "seodang checkpoint inspect --json runs/first/checkpoints/step-00001000",
+        .operands_min = 1,
+        .operands_max = -1};
+    bool json = false, helped = false;
+    const seo_cli_option options[] = {{.name = "json",
+                                       .type = SEO_CLI_FLAG,
+                                       .value = &json,
+                                       .help = "one line of JSON for each checkpoint"}};
+    seo_err err = SEO_OK;
+    seo_cli_list paths = {0};
+    seo_buf out = {0};
+    SEO_TRY(seo_cli_parse(&command, options, 1, argc, argv, &paths, &helped));
+    if (helped) goto done;
+    for (int64_t i = 0; i < paths.count; i++) {
+        SEO_TRY(inspect(paths.items[i], json ? SEO_CKPT_STYLE_JSON : SEO_CKPT_STYLE_TABLE, &out));
+    }
+    SEO_TRY(seo_cli_print(out.data, (int64_t)out.bytes));
+done:
+    seo_buf_free(&out);
+    seo_cli_list_free(&paths);
+    return seo_cli_exit(err);
+}
+
+static int verify_verb(int argc, char **argv) {
+    static const seo_cli_command command = {
+        .name = "checkpoint verify",
+        .operands = "RUN|CHECKPOINT...",
+        .summary = "Reads every byte of the checkpoints and checks it against their manifests.",
+        .example = "seodang checkpoint verify runs/first",
+        .operands_min = 1,
+        .operands_max = -1};
+    bool helped = false;
+    seo_err err = SEO_OK, worst = SEO_OK;
+    seo_cli_list paths = {0};
+    seo_buf out = {0};
+    SEO_TRY(seo_cli_parse(&command, NULL, 0, argc, argv, &paths, &helped));
+    if (helped) goto done;
+    for (int64_t i = 0; i < paths.count; i++) {
+        seo_err found = seo_ckpt_verify(paths.items[i], &out);
+        if (found != SEO_OK && worst != SEO_OK) seo_log_failure();
+        if (found != SEO_OK) worst = found;
+    }
+    SEO_TRY(seo_buf_check(&out));
+    if (out.bytes > 0) SEO_TRY(seo_cli_print(out.data, (int64_t)out.bytes));
+    err = worst;
+done:
+    seo_buf_free(&out);
+    seo_cli_list_free(&paths);
+    return seo_cli_exit(err);
+}
+
+static int diff_verb(int argc, char **argv) {
+    static const seo_cli_command command = {
+        .name = "checkpoint diff",
+        .operands = "RUN1|CHECKPOINT1 RUN2|CHECKPOINT2",
+        .summary = "Compares step, parameters and optimizer state bit for bit; exit 0 when they "
+                   "are identical, 1 when not.",
+        .example = "seodang checkpoint diff runs/first runs/second",
+        .operands_min = 2,
+        .operands_max = 2};
+    bool helped = false, same = true;
+    seo_err err = SEO_OK;
+    seo_cli_list paths = {0};
+    seo_buf out = {0};
+    SEO_TRY(seo_cli_parse(&command, NULL, 0, argc, argv, &paths, &helped));
+    if (helped) goto done;
+    SEO_TRY(seo_ckpt_diff(paths.items[0], paths.items[1], &same, &out));
+    SEO_TRY(seo_cli_print(out.data, (int64_t)out.bytes));
+done:
+    seo_buf_free(&out);
+    seo_cli_list_free(&paths);
+    if (err == SEO_OK && !same) return SEO_EXIT_FAILED;
+    return seo_cli_exit(err);
+}
+
+int seo_cli_checkpoint(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } verbs[] = {{"inspect", inspect_verb}, {"verify", verify_verb}, {"diff", diff_verb}};
+    static const char *const names[] = {"inspect", "verify", "diff"};
+    for (size_t i = 0; argc > 0 && i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(argv[0], verbs[i].name) == 0) return verbs[i].run(argc - 1, argv + 1);
+    }
+    static const char help[] =
+        "usage: seodang checkpoint inspect|verify|diff ...\n"
+        "  inspect  shows the step, state, files and tensors of a checkpoint\n"
+        "  verify   reads every byte and checks it\n"
+        "  diff     compares two checkpoints bit for bit\n"
+        "example: seodang checkpoint inspect runs/first\n";
+    if (argc > 0 && strcmp(argv[0], "--help") == 0) {
+        return seo_cli_exit(seo_cli_print(help, (int64_t)sizeof help - 1));
+    }
+    const char *near = argc > 0 ? seo_nearest(argv[0], names, 3) : NULL;
+    return seo_cli_exit(SEO_FAIL(SEO_ERR_USAGE, "checkpoint wants inspect, verify or diff%s%s%s",
+                                 near ? ": did you mean \"" : "", near ? near : "",
+                                 near ? "\"?" : ""));
+}
