@@ -129,6 +129,16 @@ SEO_INLINE void store_tile(const product *g, const seo_tile *tile, int64_t row, 
     }
 }
 
+/* The sums take long enough to hide the way of the output's lines into the first cache. */
+SEO_INLINE void prefetch_tile(const product *g, int64_t row, int64_t col) {
+    const float *out = g->out + row * g->b.count + col;
+    int64_t rows = seo_min_i64(SEO_TILE_ROWS, g->a.count - row);
+    for (int64_t i = 0; i < rows; i++) {
+        __builtin_prefetch(out + i * g->b.count, 1);
+        __builtin_prefetch(out + i * g->b.count + SEO_TILE_COLS - 1, 1);
+    }
+}
+
 /* Rows [row, row_end) of the block by panels [panel, panel_end) of B: a panel of B stays close
  * while the panels of A pass. */
 static void compute_task(const product *g, const piece *p, int64_t task) {
@@ -143,6 +153,7 @@ static void compute_task(const product *g, const piece *p, int64_t task) {
         if (is_direct(g, col)) b = (seo_tile_b){g->b.data + p->k * g->b.ld + col, g->b.ld};
         for (int64_t i = row; i < row_end; i += SEO_TILE_ROWS) {
             seo_tile_a a = {g->packed_a + i * K_PIECE, 1, SEO_TILE_ROWS};
+            prefetch_tile(g, p->row + i, col);
             seo_tile tile;
             seo_tile_zero(&tile);
             seo_tile_add_product(&tile, SEO_TILE_VECS, a, b, p->ks);
