@@ -19,6 +19,8 @@ enum {
     TASK_ROWS = 120,     /* a multiple of every level's tile; 180 KiB of A stay in L2 */
     TASK_PANELS_MAX = 8, /* of B */
     TASKS_PER_THREAD = 16,
+    PREFETCH_STEPS = 4, /* so that the tiles of one panel of B bring in the whole next one */
+    LINE_FLOATS = 16,
     DOT_ROWS_MAX = 16, /* rows of A up to which packing B costs more than it saves */
     DOT_TASK_COLS = 32,
     DIRECT_ROWS_MAX = 4 * SEO_TILE_ROWS, /* likewise for a B that needs no transposition */
@@ -139,9 +141,26 @@ SEO_INLINE void prefetch_tile(const product *g, int64_t row, int64_t col) {
     }
 }
 
+/* tile += A B over ks steps, while a line of what comes next is asked for every PREFETCH_STEPS. */
+SEO_INLINE void add_product(seo_tile *tile, seo_tile_a a, seo_tile_b b, int64_t ks,
+                            const float *ahead) {
+    int64_t k = 0;
+    for (; k + PREFETCH_STEPS <= ks; k += PREFETCH_STEPS) {
+        __builtin_prefetch(ahead + k / PREFETCH_STEPS * LINE_FLOATS, 0, 2);
+        SEO_UNROLL
+        for (int u = 0; u < PREFETCH_STEPS; u++) {
+            seo_tile_add_product(tile, SEO_TILE_VECS, a, b, 1);
+            a.at += a.step;
+            b.at += b.step;
+        }
+    }
+    seo_tile_add_product(tile, SEO_TILE_VECS, a, b, ks - k);
+}
+
 /* Rows [row, row_end) of the block by panels [panel, panel_end) of B: a panel of B stays close
  * while the panels of A pass. */
 static void compute_task(const product *g, const piece *p, int64_t task) {
+    const int64_t ahead_step = K_PIECE / PREFETCH_STEPS * LINE_FLOATS;
     int64_t row_tasks = seo_div_up(p->rows, TASK_ROWS);
     int64_t row = task % row_tasks * TASK_ROWS;
     int64_t row_end = seo_min_i64(row + TASK_ROWS, p->rows);
@@ -149,15 +168,18 @@ static void compute_task(const product *g, const piece *p, int64_t task) {
     int64_t panel_end = seo_min_i64(panel + g->task_panels, seo_div_up(p->cols, SEO_TILE_COLS));
     for (; panel < panel_end; panel++) {
         int64_t col = p->col + panel * SEO_TILE_COLS;
-        seo_tile_b b = {g->packed_b + panel * SEO_TILE_COLS * K_PIECE, SEO_TILE_COLS};
+        const float *packed = g->packed_b + panel * SEO_TILE_COLS * K_PIECE;
+        const float *ahead = packed + (panel + 1 < panel_end ? SEO_TILE_COLS * K_PIECE : 0);
+        seo_tile_b b = {packed, SEO_TILE_COLS};
         if (is_direct(g, col)) b = (seo_tile_b){g->b.data + p->k * g->b.ld + col, g->b.ld};
         for (int64_t i = row; i < row_end; i += SEO_TILE_ROWS) {
             seo_tile_a a = {g->packed_a + i * K_PIECE, 1, SEO_TILE_ROWS};
-            prefetch_tile(g, p->row + i, col);
             seo_tile tile;
+            prefetch_tile(g, p->row + i, col);
             seo_tile_zero(&tile);
-            seo_tile_add_product(&tile, SEO_TILE_VECS, a, b, p->ks);
+            add_product(&tile, a, b, p->ks, ahead);
             store_tile(g, &tile, p->row + i, col, p->k == 0);
+            ahead += ahead_step;
         }
     }
 }
