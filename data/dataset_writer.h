@@ -15,8 +15,8 @@
 extern "C" {
 #endif
 
-/* A shard closes when it holds as many tokens. */
-enum { SEO_SHARD_TOKENS = 1 << 26 };
+/* The tokens of a shard: unless asked otherwise, and at most. */
+enum { SEO_SHARD_TOKENS = 1 << 26, SEO_SHARD_TOKENS_MAX = 1 << 28 };
 
 typedef struct seo_dataset_writer seo_dataset_writer;
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,7 +27,7 @@ const char *seo_split_name(seo_split split); /* "train", "held-out" */
 seo_err seo_split_parse(const char *name, seo_split *out);
 
 /* One shard file. Bytes [token_offset, token_offset + token_count * width) are the tokens, guarded
- * by the CRCs of their blocks; guard_xxh128 is XXH3-128 of all bytes before and after them, checked
+ * by the CRCs of their blocks; guard_xxh128 covers all bytes before and after them and is checked
  * before libhdf5 parses the file. */
 typedef struct seo_manifest_shard {
     char file[SEO_SHARD_NAME_MAX];
@@ -64,6 +65,10 @@ typedef struct seo_manifest {
 seo_err seo_manifest_load(const char *folder, seo_manifest *out);
 /* Writes it atomically and sets manifest->sha256. */
 seo_err seo_manifest_save(const char *folder, seo_manifest *manifest);
+/* The canonical text, sealed; the caller frees it with seo_buf_free. */
+seo_err seo_manifest_text(const seo_manifest *manifest, seo_buf *out);
+/* The same from memory; `name` stands in messages for the path. */
+seo_err seo_manifest_parse(const char *name, const char *text, int64_t bytes, seo_manifest *out);
 void seo_manifest_free(seo_manifest *manifest);
 
 #ifdef __cplusplus

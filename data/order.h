@@ -3,10 +3,14 @@
  * not depend on ranks or threads.
  *
  *   g = step * B + j                            the global sample number, j in [0, B)
- *   source and k from the mixing table          k = how often that source was drawn before g
+ *   source and k from the mixing cycle          k = how often that source was drawn before g
  *   epoch e = k / n_s, i = k mod n_s            every window of a source exactly once an epoch
  *   window = permutation(seed, source, e)(i)    balanced Feistel network of 6 rounds with cycle
- * walking, >= 2^16 wide */
+ * walking, >= 2^16 wide
+ *
+ * The mixing cycle has at most 65,536 samples; its length is the one whose whole numbers of draws
+ * come nearest to the weights, and after any prefix of a run every source was drawn within one
+ * sample of its rate in the cycle. */
 #pragma once
 
 #include <stdbool.h>
