@@ -36,8 +36,14 @@ seo_dataset_info seo_dataset_info_get(const seo_dataset *ds);
 /* Path of source s of [0, source_count), as given to `data build`. */
 const char *seo_dataset_source(const seo_dataset *ds, int64_t source);
 
+/* "FOLDER (train)": names the dataset in messages. */
+const char *seo_dataset_name(const seo_dataset *ds);
+
 /* Copies tokens [first, first + count) of the split to out. Thread safe. */
 seo_err seo_dataset_read(seo_dataset *ds, int64_t first, int64_t count, int32_t *out);
+
+/* Asks the system to bring tokens [first, first + count) into memory; does not wait. */
+void seo_dataset_prefetch(const seo_dataset *ds, int64_t first, int64_t count);
 
 /* The document that holds token `at`: its token range and its source. */
 typedef struct seo_document_span {
@@ -45,7 +51,8 @@ typedef struct seo_document_span {
 } seo_document_span;
 seo_err seo_dataset_document_at(seo_dataset *ds, int64_t at, seo_document_span *out);
 
-/* Windows of seq_len + 1 tokens that share their borders: (token_count - 1) / seq_len. */
+/* Windows of seq_len + 1 tokens that share their borders: (token_count - 1) / seq_len. Window w is
+ * tokens [w * seq_len, (w + 1) * seq_len]. */
 int64_t seo_dataset_windows(const seo_dataset *ds, int64_t seq_len);
 
 #ifdef __cplusplus

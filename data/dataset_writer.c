@@ -1,5 +1,6 @@
 #include "data/dataset_writer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -68,7 +69,8 @@ static seo_err remove_stale(const char *folder) {
             continue;
         }
         SEO_TRY(seo_path_join(path, folder, name));
-        if (unlink(path) != 0) err = SEO_FAIL(SEO_ERR_IO, "%s: cannot be removed: %m", path);
+        if (unlink(path) != 0)
+            err = SEO_FAIL(SEO_ERR_IO, "%s: cannot be removed: %s", path, strerror(errno));
         SEO_TRY(err);
     }
 done:
