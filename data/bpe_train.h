@@ -1,0 +1,53 @@
+/* Learns byte-pair merges from text (Sennrich et al. 2016, on bytes and GPT-2's words).
+ *
+ * The text's distinct words are counted, each starts as its bytes, and the most frequent
+ * neighbouring pair becomes a new symbol, again and again. The frequency of a pair is the number of
+ * its places in all words times the word's count, in 64 bits; in a run of equal symbols overlapping
+ * places count. Of equally frequent pairs the one with the smaller left id, then the smaller right
+ * id, is taken. Within a word a merge goes from left to right. A pair is merged only if it occurs
+ * at least twice.
+ *
+ * Ids: byte b is id b, the merges follow from 256 in their order, <|endoftext|> is the last id.
+ * The result is the same, byte for byte, for any number of threads and any order of the texts.
+ *
+ * Counts are kept up to date merge by merge (pair -> places, and a heap that is corrected when
+ * read), so the time of a merge is that of its places, also in words of any length. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "data/tokenizer.h"
+#include "data/word_count.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { SEO_VOCAB_SIZE_MIN = 257 };
+
+typedef struct seo_bpe_train_options {
+    const char *const *paths; /* files and folders, as data/text.h reads them */
+    int64_t path_count;
+    const char *field;  /* of JSONL; NULL means "text" */
+    int64_t vocab_size; /* 256 bytes + merges + <|endoftext|>, at least SEO_VOCAB_SIZE_MIN */
+    int threads;
+} seo_bpe_train_options;
+
+typedef struct seo_bpe_train_report {
+    int64_t text_bytes, documents;
+    int64_t distinct_words;
+    int64_t merges; /* fewer than asked for when the text gives no more */
+} seo_bpe_train_report;
+
+/* Reads the texts, shows progress, learns. With no merges asked for no text is read, only looked
+ * for. */
+seo_err seo_bpe_train(const seo_bpe_train_options *options, seo_bpe_train_report *report,
+                      seo_tokenizer **out);
+
+/* Learns from counted words. */
+seo_err seo_bpe_train_words(const seo_word_table *words, int64_t vocab_size, seo_tokenizer **out);
+
+#ifdef __cplusplus
+}
+#endif
