@@ -28,6 +28,10 @@ void seo_log_setup(const seo_log_options *options) {
     g_log.terminal = isatty(STDERR_FILENO) == 1;
 }
 
+void seo_log_set_level(seo_log_level level) {
+    g_log.options.level = level;
+}
+
 bool seo_log_is_live(void) {
     return g_log.terminal && g_log.options.live;
 }

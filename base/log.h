@@ -29,6 +29,9 @@ typedef struct seo_log_options {
 /* Called once by main, before threads exist. Without it: level info, no colour, no live line. */
 void seo_log_setup(const seo_log_options *options);
 
+/* Changes the threshold alone, for --quiet and --log-level; before threads exist. */
+void seo_log_set_level(seo_log_level level);
+
 /* Also append every message, with a UTC time stamp, to `path`; NULL closes the file. A failure to
  * open or write it is a warning, never an error: a full disk must not stop training. */
 void seo_log_file(const char *path);

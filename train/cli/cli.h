@@ -1,6 +1,10 @@
 /* The command line: a table of verbs, each with a table of options, from which parsing, --help,
  * errors and "did you mean" come. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 75
- * stopped with a checkpoint and wants to be started again. */
+ * stopped with a checkpoint and wants to be started again.
+ *
+ * Every verb also takes --help, --quiet and --log-level LEVEL; main takes the last two before the
+ * verb as well. Options have long names only, written whole: an abbreviation that is unique today
+ * would change its meaning with the next option. */
 #pragma once
 
 #include <stdbool.h>
@@ -34,8 +38,10 @@ typedef struct seo_cli_option {
     const char *operand; /* "N", "FILE": shown in help; NULL for flags */
     const char *help;
     bool required;
-    double min, max; /* of INT and FLOAT; both 0: unchecked */
+    double min, max; /* of INT and FLOAT; both 0: unchecked. A default outside is not shown */
 } seo_cli_option;
+
+enum { SEO_CLI_OPTIONS_MAX = 32 };
 
 typedef struct seo_cli_command {
     const char *name;                   /* "tokenizer train" */
@@ -47,18 +53,30 @@ typedef struct seo_cli_command {
 
 /* Parses argv[0..argc) (after the verb) into the options' variables; what is no option goes to
  * operands (borrowed from argv, to be freed with seo_cli_list_free). Options and operands may mix;
- * `--` ends options. *helped is set when --help was given and printed. Mistakes are SEO_ERR_USAGE.
- */
+ * `--` ends options; a lone - is an operand; the last of an option given twice wins. --quiet and
+ * --log-level take effect at once. *helped is set when --help was given and printed. Mistakes are
+ * SEO_ERR_USAGE, all of them in one message. */
 seo_err seo_cli_parse(const seo_cli_command *command, const seo_cli_option *options,
                       int64_t option_count, int argc, char **argv, seo_cli_list *operands,
                       bool *helped);
 void seo_cli_list_free(seo_cli_list *list);
 
-/* The exit code for an error, after printing it. SEO_OK gives 0. */
+/* The exit code for an error, after printing it. SEO_OK gives 0. SEO_ERR_STOPPED gives 75. */
 int seo_cli_exit(seo_err err);
 
 /* Prints text to standard output; a closed pipe or full disk is SEO_ERR_IO. */
 seo_err seo_cli_print(const char *text, int64_t bytes);
+
+typedef struct seo_cli_verb {
+    const char *name;
+    int (*run)(int argc, char **argv); /* what follows the name; returns an exit code */
+    const char *summary;               /* one line for the list that --help prints */
+} seo_cli_verb;
+
+/* Runs the verb that argv[0] names, after --quiet and --log-level; prints the list for --help;
+ * anything else is a usage error with "did you mean". group: "seodang", "seodang data". */
+int seo_cli_dispatch(const char *group, const seo_cli_verb *verbs, int64_t verb_count, int argc,
+                     char **argv);
 
 /* The verbs; each takes what follows its name and returns an exit code. */
 int seo_cli_tokenizer(int argc, char **argv);

@@ -1,0 +1,47 @@
+/* The one program: settles what the environment decides, then picks the verb. The only file that
+ * reads the environment. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "train/cli/cli.h"
+
+static const seo_cli_verb k_verbs[] = {
+    {"checkpoint", seo_cli_checkpoint, "inspect, verify and compare checkpoints"},
+};
+
+/* libgomp reads its settings before main runs. Its default, threads that spin while they wait,
+ * makes two threads several times slower than one on a machine that does anything else; so the
+ * program starts itself once more with a short spin, unless the user has chosen. What is set here
+ * keeps the second start from making a third. */
+static void settle_openmp(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("OMP_WAIT_POLICY", "passive", 1) != 0) return;
+    if (setenv("GOMP_SPINCOUNT", "20000", 1) != 0) return;
+    execv("/proc/self/exe", argv);
+    /* Where /proc is not mounted the run is right all the same, and slower on a busy machine. */
+}
+
+static seo_log_options log_options(void) {
+    const char *terminal = getenv("TERM"), *no_color = getenv("NO_COLOR");
+    const bool dumb = !terminal || strcmp(terminal, "dumb") == 0;
+    return (seo_log_options){
+        .level = SEO_LOG_INFO, .color = !dumb && !(no_color && no_color[0] != '\0'), .live = !dumb};
+}
+
+int main(int argc, char **argv) {
+    settle_openmp(argv);
+    /* A reader that goes away must not kill a run: the write fails with EPIPE and is reported. */
+    signal(SIGPIPE, SIG_IGN);
+    const seo_log_options log = log_options();
+    seo_log_setup(&log);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        static const char version[] = "seodang " SEODANG_VERSION "\n";
+        return seo_cli_exit(seo_cli_print(version, (int64_t)sizeof version - 1));
+    }
+    return seo_cli_dispatch("seodang", k_verbs, SEO_COUNT_OF(k_verbs), argc - 1, argv + 1);
+}
