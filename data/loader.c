@@ -143,6 +143,11 @@ static seo_err check_args(const seo_loader_args *args) {
             SEO_ERR_ARG, "sequences %" PRId64 " to %" PRId64 " are not inside a batch of %" PRId64,
             args->first_sequence, args->first_sequence + args->local_count, args->batch_sequences);
     }
+    return SEO_OK;
+}
+
+/* Sources of one mix share a tokenizer, and each has a window to give. */
+static seo_err check_datasets(const seo_loader_args *args) {
     const seo_dataset_info first = seo_dataset_info_get(args->datasets[0]);
     for (int64_t i = 0; i < args->dataset_count; i++) {
         const seo_dataset_info info = seo_dataset_info_get(args->datasets[i]);
@@ -150,6 +155,12 @@ static seo_err check_args(const seo_loader_args *args) {
         if (strcmp(info.tokenizer_sha256, first.tokenizer_sha256) != 0) {
             return SEO_FAIL(SEO_ERR_USAGE,
                             "%s and %s were made with different tokenizers and cannot be mixed: "
+                            "build one of them again",
+                            seo_dataset_name(args->datasets[0]), name);
+        }
+        if (info.vocab_size != first.vocab_size) {
+            return SEO_FAIL(SEO_ERR_USAGE,
+                            "%s and %s have vocabularies of different sizes and cannot be mixed: "
                             "build one of them again",
                             seo_dataset_name(args->datasets[0]), name);
         }
@@ -213,6 +224,7 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out) {
     seo_loader *loader = NULL;
     *out = NULL;
     SEO_TRY(check_args(args));
+    SEO_TRY(check_datasets(args));
     loader = calloc(1, sizeof *loader);
     if (loader == NULL) return SEO_FAIL(SEO_ERR_MEMORY, "no memory for a loader");
     loader->seq_len = args->seq_len;
