@@ -1,0 +1,46 @@
+/* Causal multi-head self-attention with packed projections. */
+#pragma once
+
+#include "train/layers/layer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_attn {
+    seo_linear qkv, proj;
+    int64_t width, head_count;
+    uint32_t site;                /* of the output's dropout */
+    seo_tensor qkv_out, mix, lse; /* activations: (B, T, 3C), (B, T, C), (B, H, T) */
+    seo_tensor cache_k, cache_v;  /* (1, S, C) when generating */
+} seo_attn;
+
+/* Memory of a backward, shared by all blocks. */
+typedef struct seo_attn_scratch {
+    seo_tensor dqkv;  /* (R, 3C) */
+    seo_tensor dmix;  /* (R, C) */
+    seo_tensor delta; /* (B, H, T) */
+} seo_attn_scratch;
+
+/* Rows "attn.qkv.*" and "attn.proj.*"; proj_std is that of a residual projection. */
+seo_err seo_attn_params(seo_params *params, seo_scope scope, double std, double proj_std,
+                        seo_attn *attn);
+seo_err seo_attn_plan(seo_slab *slab, int64_t batch, int64_t positions, seo_attn *attn);
+seo_err seo_attn_plan_cache(seo_slab *slab, int64_t positions, seo_attn *attn);
+seo_err seo_attn_plan_scratch(seo_slab *slab, int64_t batch, int64_t positions,
+                              const seo_attn *attn, seo_attn_scratch *scratch);
+
+/* out (R, C) = projection of the heads' mix of inp, after dropout. */
+seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,
+                         const seo_tensor *out);
+/* The same for positions that follow `cached` earlier ones, without dropout. */
+seo_err seo_attn_forward_cached(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,
+                                int64_t cached, const seo_tensor *out);
+/* dinp (R, C) =, parameter gradients +=; dout has the dropout mask applied already. */
+seo_err seo_attn_backward(const seo_pass *pass, const seo_attn *attn,
+                          const seo_attn_scratch *scratch, const seo_tensor *inp,
+                          const seo_tensor *dout, const seo_tensor *dinp);
+
+#ifdef __cplusplus
+}
+#endif

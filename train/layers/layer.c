@@ -1,0 +1,86 @@
+#include "train/layers/layer.h"
+
+#include <stdio.h>
+
+#include "base/check.h"
+
+seo_err seo_plan_rows(seo_slab *slab, const char *name, int64_t rows, int64_t width,
+                      seo_tensor *out) {
+    const int64_t dims[2] = {rows, width};
+    return seo_slab_add(slab, name, SEO_DTYPE_F32, 2, dims, out);
+}
+
+static seo_err add(seo_params *params, seo_scope scope, const char *name, seo_param *param,
+                   int64_t *row) {
+    const int length = scope.block == SEO_PARAM_NO_BLOCK
+                           ? snprintf(param->name, sizeof param->name, "%s", name)
+                           : snprintf(param->name, sizeof param->name, "blocks.%lld.%s",
+                                      (long long)scope.block, name);
+    SEO_ASSERT(length > 0 && (size_t)length < sizeof param->name);
+    param->block = scope.block;
+    return seo_params_add(params, param, row);
+}
+
+seo_err seo_scope_matrix(seo_params *params, seo_scope scope, const char *name, int64_t out,
+                         int64_t in, double std, int64_t *row) {
+    seo_param param = {
+        .rank = 2, .dims = {out, in}, .init = SEO_INIT_NORMAL, .std = std, .decay = true};
+    return add(params, scope, name, &param, row);
+}
+
+seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, int64_t count,
+                         seo_init init, int64_t *row) {
+    seo_param param = {.rank = 1, .dims = {count, 0}, .init = init};
+    return add(params, scope, name, &param, row);
+}
+
+seo_err seo_pass_dropout(const seo_pass *pass, uint32_t site, seo_tensor out, seo_tensor inp) {
+    if (pass->dropout <= 0 && out.data == inp.data) return SEO_OK;
+    return seo_dropout(pass->dev,
+                       &(seo_dropout_args){.out = out,
+                                           .inp = inp,
+                                           .key = {.seed = pass->seed,
+                                                   .purpose = SEO_PURPOSE_DROPOUT | site << 8,
+                                                   .step = pass->step},
+                                           .first_index = pass->first_row * inp.dims[inp.rank - 1],
+                                           .rate = pass->dropout});
+}
+
+seo_err seo_linear_params(seo_params *params, seo_scope scope, const char *name, double std,
+                          seo_linear *linear) {
+    char full[SEO_PARAM_NAME_MAX];
+    snprintf(full, sizeof full, "%s.weight", name);
+    seo_err err =
+        seo_scope_matrix(params, scope, full, linear->out, linear->in, std, &linear->weight);
+    if (err != SEO_OK) return err;
+    snprintf(full, sizeof full, "%s.bias", name);
+    return seo_scope_vector(params, scope, full, linear->out, SEO_INIT_ZEROS, &linear->bias);
+}
+
+seo_err seo_linear_forward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
+                           const seo_tensor *out) {
+    return seo_matmul(pass->dev, &(seo_matmul_args){.out = seo_view_rows(pass, out, linear->out),
+                                                    .a = seo_view_rows(pass, inp, linear->in),
+                                                    .b = pass->params[linear->weight],
+                                                    .bias = pass->params[linear->bias],
+                                                    .layout = SEO_MATMUL_NT});
+}
+
+seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
+                            const seo_tensor *dout, const seo_tensor *dinp) {
+    seo_err err = SEO_OK;
+    const seo_tensor dy = seo_view_rows(pass, dout, linear->out);
+    SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = pass->grads[linear->weight],
+                                                     .a = dy,
+                                                     .b = seo_view_rows(pass, inp, linear->in),
+                                                     .layout = SEO_MATMUL_TN,
+                                                     .accumulate = true}));
+    SEO_TRY(seo_bias_bwd(pass->dev,
+                         &(seo_bias_bwd_args){.dbias = pass->grads[linear->bias], .dout = dy}));
+    SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = seo_view_rows(pass, dinp, linear->in),
+                                                     .a = dy,
+                                                     .b = pass->params[linear->weight],
+                                                     .layout = SEO_MATMUL_NN}));
+done:
+    return err;
+}

@@ -1,0 +1,82 @@
+/* What all layers share. A layer is a struct of table rows (its parameters) and tensors (its
+ * activations) with up to four functions: params adds its rows, plan declares its activations for
+ * the largest pass, forward and backward queue operators. Shapes are those of the pass, which may
+ * be smaller than the plan. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "base/slab.h"
+#include "kernels/kernels.h"
+#include "train/params.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One pass over a micro-batch. */
+typedef struct seo_pass {
+    seo_device *dev;
+    const seo_tensor *params; /* by table row */
+    const seo_tensor *grads;  /* by table row; NULL without a backward */
+    int64_t batch, positions; /* B and T of this pass */
+    float dropout;            /* rate; 0: none */
+    uint64_t seed;            /* of the masks, with the step */
+    uint32_t step;
+    int64_t first_row; /* of the masks: this pass's first row in the global batch */
+} seo_pass;
+
+static inline int64_t seo_pass_rows(const seo_pass *pass) {
+    return pass->batch * pass->positions;
+}
+
+/* The first rows of a planned tensor as (B*T, width). */
+static inline seo_tensor seo_view_rows(const seo_pass *pass, const seo_tensor *t, int64_t width) {
+    return seo_tensor_2d(t->data, t->dtype, seo_pass_rows(pass), width);
+}
+/* The same memory as (B, T, width). */
+static inline seo_tensor seo_view_sequences(const seo_pass *pass, const seo_tensor *t,
+                                            int64_t width) {
+    return seo_tensor_3d(t->data, t->dtype, pass->batch, pass->positions, width);
+}
+
+/* Declares an f32 activation of (rows, width). */
+seo_err seo_plan_rows(seo_slab *slab, const char *name, int64_t rows, int64_t width,
+                      seo_tensor *out);
+
+/* Where a name stands in the table: prefix "blocks.3." or "", and the block's number. */
+typedef struct seo_scope {
+    int64_t block; /* or SEO_PARAM_NO_BLOCK */
+} seo_scope;
+/* Adds a row named scope + name: a matrix (out, in) of normal numbers with decay ... */
+seo_err seo_scope_matrix(seo_params *params, seo_scope scope, const char *name, int64_t out,
+                         int64_t in, double std, int64_t *row);
+/* ... or a vector of one value without decay. */
+seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, int64_t count,
+                         seo_init init, int64_t *row);
+
+/* Dropout in place, or from `inp` to `out`; the mask depends on site and global element. Nothing
+ * is done when the rate is 0 and out is inp. */
+seo_err seo_pass_dropout(const seo_pass *pass, uint32_t site, seo_tensor out, seo_tensor inp);
+
+/* out = inp W^T + b, and its backward. */
+typedef struct seo_linear {
+    int64_t weight, bias; /* rows */
+    int64_t in, out;
+} seo_linear;
+/* Rows "<name>.weight" and "<name>.bias"; in and out are set before. */
+seo_err seo_linear_params(seo_params *params, seo_scope scope, const char *name, double std,
+                          seo_linear *linear);
+/* out = (R, out), inp (R, in); only the widths of the views count. */
+seo_err seo_linear_forward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
+                           const seo_tensor *out);
+/* Weight and bias gradients +=, dinp = . */
+seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
+                            const seo_tensor *dout, const seo_tensor *dinp);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,32 @@
+/* The feed-forward part of a block: linear, GELU, linear. */
+#pragma once
+
+#include "train/layers/layer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_mlp {
+    seo_linear fc, proj;
+    int64_t width, inner;
+    seo_gelu_kind gelu;
+    uint32_t site;               /* of the output's dropout */
+    seo_tensor fc_out, gelu_out; /* activations, (R, inner) */
+} seo_mlp;
+
+/* Rows "mlp.fc.*" and "mlp.proj.*"; proj_std is that of a residual projection. */
+seo_err seo_mlp_params(seo_params *params, seo_scope scope, double std, double proj_std,
+                       seo_mlp *mlp);
+seo_err seo_mlp_plan(seo_slab *slab, int64_t rows, seo_mlp *mlp);
+/* out (R, width) =, after dropout. */
+seo_err seo_mlp_forward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *inp,
+                        const seo_tensor *out);
+/* dinp (R, width) =, parameter gradients +=; dinner is scratch of (R, inner). dout has the dropout
+ * mask applied already. */
+seo_err seo_mlp_backward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *dinner,
+                         const seo_tensor *inp, const seo_tensor *dout, const seo_tensor *dinp);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,28 @@
+/* Layer norm with weight and bias, and the residual add before it. */
+#pragma once
+
+#include "train/layers/layer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_norm {
+    int64_t weight, bias; /* rows */
+    int64_t width;
+    float eps;
+    seo_tensor out, mean, rstd; /* activations */
+} seo_norm;
+
+seo_err seo_norm_params(seo_params *params, seo_scope scope, const char *name, seo_norm *norm);
+seo_err seo_norm_plan(seo_slab *slab, int64_t rows, seo_norm *norm);
+/* norm->out = norm(x), x = inp (+ add); sum = x. add NULL: no addition, and sum may be NULL. */
+seo_err seo_norm_forward(const seo_pass *pass, const seo_norm *norm, const seo_tensor *inp,
+                         const seo_tensor *add, const seo_tensor *sum);
+/* dx = or, with accumulate, += the gradient of x; parameter gradients +=. */
+seo_err seo_norm_backward(const seo_pass *pass, const seo_norm *norm, const seo_tensor *x,
+                          const seo_tensor *dout, const seo_tensor *dx, bool accumulate);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,310 @@
+/* GPT-2 (Radford et al. 2019) and GPT-3 (Brown et al. 2020; every layer dense here): pre-norm
+ * blocks, learned positions, tied head.
+ *
+ *   x_0 = wte[id] + wpe[t]
+ *   mid_l = x_l + attn(norm1(x_l))        x_{l+1} = mid_l + mlp(norm2(mid_l))
+ *   logits = norm_final(x_L) wte^T
+ *
+ * Each residual add is done by the norm that follows it. Dropout (embedding, both branches) as in
+ * GPT-2. Initial values: N(0, 0.02), the projections into the residual stream N(0, 0.02 /
+ * sqrt(2L)), biases 0, norms 1; positions also 0.02, as the open reproductions have it (the
+ * released code says 0.01, the paper nothing). */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "train/layers/attn.h"
+#include "train/layers/embed.h"
+#include "train/layers/head.h"
+#include "train/layers/mlp.h"
+#include "train/layers/norm.h"
+#include "train/models/family.h"
+
+static const double k_std = 0.02;
+
+/* Generation asks for the last position's logits mostly; a test asks for more, chunk by chunk. */
+enum { GENERATE_LOGIT_ROWS = 64 };
+
+typedef struct gpt_block {
+    seo_norm norm1, norm2;
+    seo_attn attn;
+    seo_mlp mlp;
+    seo_tensor x, mid; /* the residual stream before each norm */
+} gpt_block;
+
+/* Gradients of activations, shared by all blocks. */
+typedef struct gpt_scratch {
+    seo_tensor dx;      /* of the residual stream */
+    seo_tensor dbranch; /* of a norm's output */
+    seo_tensor dmasked; /* dx under a dropout mask */
+    seo_tensor dinner;
+    seo_attn_scratch attn;
+} gpt_scratch;
+
+typedef struct gpt {
+    seo_model_config config;
+    seo_embed embed;
+    gpt_block *blocks;
+    seo_norm norm_final;
+    seo_head head;
+    seo_tensor branch, x_final; /* a branch's output on its way to the next norm */
+    gpt_scratch scratch;
+    bool shared; /* all blocks use the activations of the first */
+} gpt;
+
+static seo_err gpt_check(const seo_model_config *m) {
+    const int64_t sizes[] = {m->num_layers,      m->num_heads, m->hidden_size,
+                             m->ffn_hidden_size, m->seq_len,   m->vocab_size};
+    for (int64_t i = 0; i < SEO_COUNT_OF(sizes); i++) {
+        if (sizes[i] < 1 || sizes[i] > INT32_MAX) {
+            return SEO_FAIL(SEO_ERR_USAGE, "model: every size must be between 1 and 2^31 - 1");
+        }
+    }
+    if (m->hidden_size % m->num_heads != 0) {
+        return SEO_FAIL(SEO_ERR_USAGE, "model: hidden_size %lld is not divisible by num_heads %lld",
+                        (long long)m->hidden_size, (long long)m->num_heads);
+    }
+    if (!(m->dropout >= 0 && m->dropout < 1) || !(m->norm_eps > 0)) {
+        return SEO_FAIL(SEO_ERR_USAGE, "model: dropout must be in [0, 1) and norm_eps above 0");
+    }
+    return SEO_OK;
+}
+
+static void gpt_close(void *state) {
+    gpt *g = state;
+    if (g) free(g->blocks);
+    free(g);
+}
+
+static seo_err gpt_open(const seo_model_config *config, void **state) {
+    const seo_err err = gpt_check(config);
+    if (err != SEO_OK) return err;
+    gpt *g = calloc(1, sizeof *g);
+    if (g) g->blocks = calloc((size_t)config->num_layers, sizeof *g->blocks);
+    if (!g || !g->blocks) {
+        gpt_close(g);
+        return SEO_FAIL(SEO_ERR_MEMORY, "a model of %lld layers", (long long)config->num_layers);
+    }
+    g->config = *config;
+    *state = g;
+    const int64_t c = config->hidden_size;
+    const float eps = (float)config->norm_eps;
+    g->embed.width = c;
+    for (int64_t l = 0; l < config->num_layers; l++) {
+        const uint32_t site = 1 + 2 * (uint32_t)l;
+        g->blocks[l] =
+            (gpt_block){.norm1 = {.width = c, .eps = eps},
+                        .norm2 = {.width = c, .eps = eps},
+                        .attn = {.width = c, .head_count = config->num_heads, .site = site},
+                        .mlp = {.width = c,
+                                .inner = config->ffn_hidden_size,
+                                .gelu = config->activation,
+                                .site = site + 1}};
+    }
+    g->norm_final = (seo_norm){.width = c, .eps = eps};
+    return SEO_OK;
+}
+
+static seo_err gpt_params(void *state, seo_params *params) {
+    seo_err err = SEO_OK;
+    gpt *g = state;
+    const seo_model_config *m = &g->config;
+    const double residual_std = k_std / sqrt(2.0 * (double)m->num_layers);
+    SEO_TRY(seo_embed_params(params, m->vocab_size, m->seq_len, k_std, &g->embed));
+    for (int64_t l = 0; l < m->num_layers; l++) {
+        gpt_block *b = &g->blocks[l];
+        const seo_scope scope = {.block = l};
+        SEO_TRY(seo_norm_params(params, scope, "norm1", &b->norm1));
+        SEO_TRY(seo_attn_params(params, scope, k_std, residual_std, &b->attn));
+        SEO_TRY(seo_norm_params(params, scope, "norm2", &b->norm2));
+        SEO_TRY(seo_mlp_params(params, scope, k_std, residual_std, &b->mlp));
+    }
+    SEO_TRY(seo_norm_params(params, (seo_scope){.block = SEO_PARAM_NO_BLOCK}, "norm_final",
+                            &g->norm_final));
+    g->head = (seo_head){.wte = g->embed.wte, .width = m->hidden_size, .vocab_size = m->vocab_size};
+done:
+    return err;
+}
+
+static seo_err plan_scratch(gpt *g, const seo_family_plan *plan, seo_slab *slab) {
+    seo_err err = SEO_OK;
+    const int64_t rows = plan->batch * plan->positions, c = g->config.hidden_size;
+    gpt_scratch *s = &g->scratch;
+    SEO_TRY(seo_plan_rows(slab, "dx", rows, c, &s->dx));
+    SEO_TRY(seo_plan_rows(slab, "dbranch", rows, c, &s->dbranch));
+    if (g->config.dropout > 0) SEO_TRY(seo_plan_rows(slab, "dmasked", rows, c, &s->dmasked));
+    SEO_TRY(seo_plan_rows(slab, "dinner", rows, g->config.ffn_hidden_size, &s->dinner));
+    SEO_TRY(
+        seo_attn_plan_scratch(slab, plan->batch, plan->positions, &g->blocks[0].attn, &s->attn));
+done:
+    return err;
+}
+
+static seo_err plan_block(gpt_block *b, const seo_family_plan *plan, int64_t width,
+                          seo_slab *slab) {
+    seo_err err = SEO_OK;
+    const int64_t rows = plan->batch * plan->positions;
+    SEO_TRY(seo_plan_rows(slab, "x", rows, width, &b->x));
+    SEO_TRY(seo_norm_plan(slab, rows, &b->norm1));
+    SEO_TRY(seo_attn_plan(slab, plan->batch, plan->positions, &b->attn));
+    SEO_TRY(seo_plan_rows(slab, "mid", rows, width, &b->mid));
+    SEO_TRY(seo_norm_plan(slab, rows, &b->norm2));
+    SEO_TRY(seo_mlp_plan(slab, rows, &b->mlp));
+done:
+    return err;
+}
+
+static seo_err gpt_plan(void *state, const seo_family_plan *plan, seo_slab *slab) {
+    seo_err err = SEO_OK;
+    gpt *g = state;
+    const int64_t rows = plan->batch * plan->positions, c = g->config.hidden_size;
+    const bool generate = plan->mode == SEO_MODEL_GENERATE;
+    g->shared = plan->mode != SEO_MODEL_TRAIN;
+    for (int64_t l = 0; l < g->config.num_layers; l++) {
+        if (l == 0 || !g->shared) SEO_TRY(plan_block(&g->blocks[l], plan, c, slab));
+        if (generate) SEO_TRY(seo_attn_plan_cache(slab, g->config.seq_len, &g->blocks[l].attn));
+    }
+    SEO_TRY(seo_plan_rows(slab, "branch", rows, c, &g->branch));
+    SEO_TRY(seo_plan_rows(slab, "x_final", rows, c, &g->x_final));
+    SEO_TRY(seo_norm_plan(slab, rows, &g->norm_final));
+    SEO_TRY(
+        seo_head_plan(slab, generate ? seo_min_i64(rows, GENERATE_LOGIT_ROWS) : rows, &g->head));
+    if (plan->mode == SEO_MODEL_TRAIN) SEO_TRY(plan_scratch(g, plan, slab));
+done:
+    return err;
+}
+
+static void share_norm(seo_norm *norm, const seo_norm *from) {
+    norm->out = from->out;
+    norm->mean = from->mean;
+    norm->rstd = from->rstd;
+}
+
+static void gpt_bound(void *state) {
+    gpt *g = state;
+    for (int64_t l = 1; g->shared && l < g->config.num_layers; l++) {
+        gpt_block *b = &g->blocks[l];
+        const gpt_block *first = &g->blocks[0];
+        b->x = first->x;
+        b->mid = first->mid;
+        share_norm(&b->norm1, &first->norm1);
+        share_norm(&b->norm2, &first->norm2);
+        b->attn.qkv_out = first->attn.qkv_out;
+        b->attn.mix = first->attn.mix;
+        b->attn.lse = first->attn.lse;
+        b->mlp.fc_out = first->mlp.fc_out;
+        b->mlp.gelu_out = first->mlp.gelu_out;
+    }
+}
+
+/* cached < 0: whole sequences; else positions that follow `cached` earlier ones. */
+static seo_err block_forward(gpt *g, const seo_pass *pass, int64_t l, int64_t cached) {
+    seo_err err = SEO_OK;
+    gpt_block *b = &g->blocks[l];
+    if (l == 0) {
+        SEO_TRY(seo_norm_forward(pass, &b->norm1, &b->x, NULL, NULL));
+    } else {
+        SEO_TRY(seo_norm_forward(pass, &b->norm1, &g->blocks[l - 1].mid, &g->branch, &b->x));
+    }
+    if (cached < 0) {
+        SEO_TRY(seo_attn_forward(pass, &b->attn, &b->norm1.out, &g->branch));
+    } else {
+        SEO_TRY(seo_attn_forward_cached(pass, &b->attn, &b->norm1.out, cached, &g->branch));
+    }
+    SEO_TRY(seo_norm_forward(pass, &b->norm2, &b->x, &g->branch, &b->mid));
+    SEO_TRY(seo_mlp_forward(pass, &b->mlp, &b->norm2.out, &g->branch));
+done:
+    return err;
+}
+
+/* Everything up to norm_final. */
+static seo_err trunk_forward(gpt *g, const seo_pass *pass, const seo_tensor *ids, int64_t cached) {
+    seo_err err = SEO_OK;
+    SEO_TRY(seo_embed_forward(pass, &g->embed, ids, seo_max_i64(cached, 0), &g->blocks[0].x));
+    const int64_t layers = g->config.num_layers;
+    for (int64_t l = 0; l < layers; l++) SEO_TRY(block_forward(g, pass, l, cached));
+    SEO_TRY(seo_norm_forward(pass, &g->norm_final, &g->blocks[layers - 1].mid, &g->branch,
+                             &g->x_final));
+done:
+    return err;
+}
+
+static seo_head_targets targets_of(const seo_family_io *io) {
+    return (seo_head_targets){.ids = io->targets,
+                              .losses = io->losses,
+                              .ignore_index = SEO_TARGET_IGNORE,
+                              .grad_scale = io->grad_scale};
+}
+
+static seo_err gpt_forward(void *state, const seo_pass *pass, const seo_family_io *io) {
+    gpt *g = state;
+    const seo_head_targets targets = targets_of(io);
+    const seo_err err = trunk_forward(g, pass, &io->ids, -1);
+    if (err != SEO_OK) return err;
+    return seo_head_loss(pass, &g->head, &g->norm_final.out, &targets, NULL);
+}
+
+/* The gradient of a branch's output: dx under the branch's dropout mask. */
+static seo_err mask_gradient(gpt *g, const seo_pass *pass, uint32_t site, const seo_tensor **dout) {
+    gpt_scratch *s = &g->scratch;
+    *dout = &s->dx;
+    if (pass->dropout <= 0) return SEO_OK;
+    *dout = &s->dmasked;
+    const int64_t c = g->config.hidden_size;
+    return seo_pass_dropout(pass, site, seo_view_rows(pass, &s->dmasked, c),
+                            seo_view_rows(pass, &s->dx, c));
+}
+
+static seo_err block_backward(gpt *g, const seo_pass *pass, const gpt_block *b) {
+    seo_err err = SEO_OK;
+    const gpt_scratch *s = &g->scratch;
+    const seo_tensor *dout = NULL;
+    SEO_TRY(mask_gradient(g, pass, b->mlp.site, &dout));
+    SEO_TRY(seo_mlp_backward(pass, &b->mlp, &s->dinner, &b->norm2.out, dout, &s->dbranch));
+    SEO_TRY(seo_norm_backward(pass, &b->norm2, &b->mid, &s->dbranch, &s->dx, true));
+    SEO_TRY(mask_gradient(g, pass, b->attn.site, &dout));
+    SEO_TRY(seo_attn_backward(pass, &b->attn, &s->attn, &b->norm1.out, dout, &s->dbranch));
+    SEO_TRY(seo_norm_backward(pass, &b->norm1, &b->x, &s->dbranch, &s->dx, true));
+done:
+    return err;
+}
+
+static seo_err gpt_forward_backward(void *state, const seo_pass *pass, const seo_family_io *io) {
+    seo_err err = SEO_OK;
+    gpt *g = state;
+    const gpt_scratch *s = &g->scratch;
+    const seo_head_targets targets = targets_of(io);
+    SEO_TRY(trunk_forward(g, pass, &io->ids, -1));
+    SEO_TRY(seo_head_loss(pass, &g->head, &g->norm_final.out, &targets, &s->dbranch));
+    SEO_TRY(seo_norm_backward(pass, &g->norm_final, &g->x_final, &s->dbranch, &s->dx, false));
+    for (int64_t l = g->config.num_layers - 1; l >= 0; l--) {
+        SEO_TRY(block_backward(g, pass, &g->blocks[l]));
+    }
+    SEO_TRY(seo_embed_backward(pass, &g->embed, &io->ids, &s->dx));
+done:
+    return err;
+}
+
+static seo_err gpt_forward_cached(void *state, const seo_pass *pass, const seo_tensor *ids,
+                                  int64_t cached) {
+    return trunk_forward(state, pass, ids, cached);
+}
+
+static seo_err gpt_logits(void *state, const seo_pass *pass, int64_t first, int64_t count,
+                          seo_tensor *logits) {
+    gpt *g = state;
+    const int64_t rows = seo_min_i64(count, g->head.chunk_rows);
+    *logits = seo_tensor_2d(g->head.logits.data, SEO_DTYPE_F32, rows, g->config.vocab_size);
+    return seo_head_logits(pass, &g->head, &g->norm_final.out, first, rows);
+}
+
+#define GPT_OPS(ops_name, ops_family)                                                              \
+    {                                                                                              \
+        .name = (ops_name), .family = (ops_family), .check = gpt_check, .open = gpt_open,          \
+        .close = gpt_close, .params = gpt_params, .plan = gpt_plan, .bound = gpt_bound,            \
+        .forward = gpt_forward, .forward_backward = gpt_forward_backward,                          \
+        .forward_cached = gpt_forward_cached, .logits = gpt_logits                                 \
+    }
+
+const seo_family_ops seo_family_gpt2 = GPT_OPS("gpt2", SEO_FAMILY_GPT2);
+const seo_family_ops seo_family_gpt3 = GPT_OPS("gpt3", SEO_FAMILY_GPT3);

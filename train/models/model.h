@@ -1,0 +1,107 @@
+/* A model: configuration in, losses, logits and gradients out. Families stand behind one table
+ * (registry.c); each is its configuration rules, its parameter table and its call list over the
+ * layers.
+ *
+ * A model holds its parameters and the activations of one micro-batch, planned at open and taken
+ * once; passes allocate nothing. Training keeps every block's activations, gradients and scratch;
+ * the other modes reuse one block's. Gradients accumulate until they are zeroed.
+ *
+ * Work is queued on the device; what a function leaves on the device is there after seo_device_sync
+ * or a copy_out. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/tensor.h"
+#include "train/config.h"
+#include "train/params.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_model seo_model;
+
+typedef enum seo_model_mode {
+    SEO_MODEL_TRAIN,   /* forward, backward */
+    SEO_MODEL_EVAL,    /* forward and loss */
+    SEO_MODEL_GENERATE /* forward of one sequence over a key-value cache */
+} seo_model_mode;
+
+/* Targets that do not count. */
+enum { SEO_TARGET_IGNORE = -1 };
+
+typedef struct seo_model_args {
+    seo_device *dev; /* borrowed, must outlive the model */
+    const seo_model_config *config;
+    seo_model_mode mode;
+    int64_t batch;      /* most sequences in one pass; 1 for SEO_MODEL_GENERATE */
+    uint64_t seed;      /* of the dropout masks */
+    bool uninitialised; /* parameters will be read from a checkpoint: leave them 0 */
+} seo_model_args;
+
+/* Checks the family's rules (SEO_ERR_USAGE), plans, takes memory, sets initial values from the
+ * seed. */
+seo_err seo_model_open(const seo_model_args *args, seo_model **out);
+void seo_model_close(seo_model *model); /* NULL is fine */
+
+/* The parameter table of a configuration; takes no device. Free with seo_params_free. */
+seo_err seo_model_params(const seo_model_config *config, seo_params *out);
+/* Its number of parameters, for any size. */
+seo_err seo_model_count(const seo_model_config *config, int64_t *out);
+
+const seo_params *seo_model_table(const seo_model *model);
+const seo_model_config *seo_model_config_of(const seo_model *model);
+seo_device *seo_model_device(const seo_model *model);
+seo_param_set *seo_model_weights(seo_model *model);
+seo_param_set *seo_model_grads(seo_model *model); /* NULL but in SEO_MODEL_TRAIN */
+int64_t seo_model_activation_bytes(const seo_model *model);
+
+/* One pass over a micro-batch, with the loss of every position. Ids and targets are host memory,
+ * row by row with a stride, so that both can point into one batch array; the call copies them. */
+typedef struct seo_pass_args {
+    const int32_t *ids;     /* sequence b, position t: ids[b * stride + t] */
+    const int32_t *targets; /* likewise; SEO_TARGET_IGNORE: does not count */
+    int64_t stride;         /* >= positions */
+    int64_t batch;          /* 1 .. the model's */
+    int64_t positions;      /* 1 .. seq_len */
+    seo_tensor losses;      /* =  (batch * positions) f32, device memory: nats, 0 where ignored */
+    float grad_scale; /* with gradients: usually 1 / (targets that count in the global batch) */
+    bool dropout;     /* masks of (seed, step, global element) at the configuration's rate */
+    int64_t step;     /* of the masks */
+    int64_t first_sequence; /* of the masks: the global batch's number of this pass's first one */
+} seo_pass_args;
+
+/* Losses alone. */
+seo_err seo_model_forward(seo_model *model, const seo_pass_args *pass);
+/* Losses, and += the gradients of grad_scale * sum of losses. SEO_MODEL_TRAIN only. */
+seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *pass);
+/* Sets all gradients to 0. */
+seo_err seo_model_zero_grads(seo_model *model);
+
+/* Copies the logits of rows [first, first + count) of the last seo_model_forward (row = b *
+ * positions + t) to the host: out[count][vocab_size]. */
+seo_err seo_model_logits(seo_model *model, int64_t first, int64_t count, float *out);
+
+/* SEO_MODEL_GENERATE: runs `count` ids that follow the `cached` ones seen before through the
+ * cache (cached + count <= seq_len); the logits of the last `rows` of them go to the host:
+ * out[rows][vocab_size]. A smaller `cached` than before forgets what lay beyond. */
+typedef struct seo_cached_args {
+    const int32_t *ids; /* host */
+    int64_t count, cached;
+    int64_t rows; /* 0 .. count */
+    float *out;   /* host */
+} seo_cached_args;
+seo_err seo_model_forward_cached(seo_model *model, const seo_cached_args *pass);
+
+/* Copies one parameter or gradient between host and device by name; SEO_ERR_MISSING for a name the
+ * table lacks. `count` must be its number of elements (SEO_ERR_SHAPE). */
+seo_err seo_model_set_param(seo_model *model, const char *name, const float *values, int64_t count);
+seo_err seo_model_get_param(seo_model *model, const char *name, float *values, int64_t count);
+seo_err seo_model_get_grad(seo_model *model, const char *name, float *values, int64_t count);
+
+#ifdef __cplusplus
+}
+#endif

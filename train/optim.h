@@ -1,0 +1,33 @@
+/* AdamW over the parameter table: both moments in the table's layout, global-norm clipping, and the
+ * values that change from step to step in device memory. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "train/config.h"
+#include "train/models/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_optim seo_optim;
+
+/* Takes the moments (zero) and a few scalars on the model's device. The model is borrowed. */
+seo_err seo_optim_open(seo_model *model, const seo_optimizer_config *config, seo_optim **out);
+void seo_optim_close(seo_optim *optim); /* NULL is fine */
+
+seo_param_set *seo_optim_moment1(seo_optim *optim);
+seo_param_set *seo_optim_moment2(seo_optim *optim);
+
+/* Norm of all gradients and the clip factor; *norm is read back (this waits for the device). */
+seo_err seo_optim_norm(seo_optim *optim, double *norm);
+
+/* One update with the factor of the last seo_optim_norm. `update`: how many were made before, plus
+ * 1; it decides the bias correction. */
+seo_err seo_optim_update(seo_optim *optim, double lr, int64_t update);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,138 @@
+#include "train/params.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/rng.h"
+
+void seo_params_free(seo_params *params) {
+    free(params->items);
+    *params = (seo_params){0};
+}
+
+int64_t seo_param_elements(const seo_param *param) {
+    return param->rank == 2 ? param->dims[0] * param->dims[1] : param->dims[0];
+}
+
+int64_t seo_params_elements(const seo_params *params) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < params->count; i++) total += seo_param_elements(&params->items[i]);
+    return total;
+}
+
+int64_t seo_params_find(const seo_params *params, const char *name) {
+    for (int64_t i = 0; i < params->count; i++) {
+        if (strcmp(params->items[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
+/* The sum with a new row must stay below 2^59, so that four copies in bytes fit as well. */
+static seo_err check_size(const seo_params *params, const seo_param *param) {
+    int64_t elements = param->dims[0], total = 0;
+    const bool fits = (param->rank == 1 || seo_mul_ok(elements, param->dims[1], &elements)) &&
+                      elements > 0 && seo_add_ok(seo_params_elements(params), elements, &total) &&
+                      total < INT64_C(1) << 59;
+    if (fits) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_SHAPE, "%s: %lld x %lld is no possible size", param->name,
+                    (long long)param->dims[0], (long long)param->dims[1]);
+}
+
+seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *index) {
+    SEO_ASSERT(param->rank == 1 || param->rank == 2);
+    SEO_ASSERT(seo_params_find(params, param->name) < 0);
+    const seo_err err = check_size(params, param);
+    if (err != SEO_OK) return err;
+    if (params->count == params->capacity) {
+        const int64_t capacity = params->capacity ? params->capacity * 2 : 64;
+        seo_param *items = realloc(params->items, (size_t)capacity * sizeof *items);
+        if (!items)
+            return SEO_FAIL(SEO_ERR_MEMORY, "a table of %lld parameters", (long long)capacity);
+        params->items = items;
+        params->capacity = capacity;
+    }
+    *index = params->count;
+    params->items[params->count++] = *param;
+    return SEO_OK;
+}
+
+seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, const char *name) {
+    *set = (seo_param_set){.count = params->count};
+    seo_slab_init(&set->slab, name);
+    set->tensors = calloc((size_t)params->count, sizeof *set->tensors);
+    if (!set->tensors) return SEO_FAIL(SEO_ERR_MEMORY, "the plan of the %s", name);
+    seo_err err = SEO_OK;
+    for (int64_t i = 0; i < params->count && err == SEO_OK; i++) {
+        const seo_param *p = &params->items[i];
+        err = seo_slab_add(&set->slab, p->name, SEO_DTYPE_F32, p->rank, p->dims, &set->tensors[i]);
+    }
+    return err;
+}
+
+seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev) {
+    void *base = NULL;
+    const seo_err err = seo_device_alloc(dev, set->slab.bytes, &base);
+    if (err != SEO_OK) return seo_err_context(err, "%s", set->slab.name);
+    seo_slab_bind(&set->slab, base);
+    set->whole =
+        seo_tensor_1d(base, SEO_DTYPE_F32, set->slab.bytes / seo_dtype_bytes(SEO_DTYPE_F32));
+    set->dev = dev;
+    return SEO_OK;
+}
+
+void seo_param_set_free(seo_param_set *set) {
+    if (set->dev) seo_device_free(set->dev, set->whole.data);
+    seo_slab_free(&set->slab);
+    free(set->tensors);
+    *set = (seo_param_set){0};
+}
+
+/* Four independent standard normal numbers from one Philox block. */
+static void normals(seo_u32x4 bits, float out[4]) {
+    static const float two_pi = 6.28318530717958647692f;
+    for (int pair = 0; pair < 2; pair++) {
+        const float radius = sqrtf(-2.0f * logf(seo_uniform_from(bits.v[2 * pair])));
+        const float angle = two_pi * seo_uniform_from(bits.v[2 * pair + 1]);
+        out[2 * pair] = radius * cosf(angle);
+        out[2 * pair + 1] = radius * sinf(angle);
+    }
+}
+
+enum { CHUNK_ELEMENTS = 65536 };
+
+/* Elements [first, first + count) of a tensor; first is a multiple of 4, `values` has room for
+ * count rounded up to one. */
+static void fill(const seo_param *param, seo_rng_key key, int64_t first, int64_t count,
+                 float *values) {
+    const float constant = param->init == SEO_INIT_ONES ? 1.0f : 0.0f;
+    for (int64_t i = 0; i < count; i += 4) {
+        if (param->init == SEO_INIT_NORMAL) {
+            normals(seo_philox(key, (uint64_t)(first + i) / 4), values + i);
+            for (int lane = 0; lane < 4; lane++) values[i + lane] *= (float)param->std;
+        } else {
+            for (int lane = 0; lane < 4; lane++) values[i + lane] = constant;
+        }
+    }
+}
+
+seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed) {
+    seo_err err = SEO_OK;
+    float *values = malloc(CHUNK_ELEMENTS * sizeof *values);
+    if (!values) return SEO_FAIL(SEO_ERR_MEMORY, "initial values");
+    for (int64_t row = 0; row < params->count; row++) {
+        const seo_param *param = &params->items[row];
+        const seo_rng_key key = {.seed = seed, .purpose = SEO_PURPOSE_INIT | (uint32_t)row << 8};
+        const int64_t elements = seo_param_elements(param);
+        for (int64_t first = 0; first < elements; first += CHUNK_ELEMENTS) {
+            const int64_t count = seo_min_i64(CHUNK_ELEMENTS, elements - first);
+            fill(param, key, first, count, values);
+            SEO_TRY(seo_device_copy_in(set->dev, (float *)set->tensors[row].data + first, values,
+                                       count * (int64_t)sizeof *values));
+        }
+    }
+done:
+    free(values);
+    return err;
+}

@@ -1,0 +1,74 @@
+/* The parameter table: every trainable tensor of a model, once, layer by layer.
+ *
+ * Sizes, initial values, weight decay, slabs, checkpoint names and tests all iterate over it; a
+ * layer keeps the rows it added and nothing else knows where a parameter lies. The table needs no
+ * memory but its own rows, so the parameters of a model of any size can be counted.
+ *
+ * Linear weights are (out, in). Names: "wte", "wpe", "blocks.0.attn.qkv.weight", "norm_final.bias".
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/slab.h"
+#include "base/tensor.h"
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { SEO_PARAM_NAME_MAX = 64, SEO_PARAM_NO_BLOCK = -1 };
+
+typedef enum seo_init { SEO_INIT_ZEROS, SEO_INIT_ONES, SEO_INIT_NORMAL } seo_init;
+
+typedef struct seo_param {
+    char name[SEO_PARAM_NAME_MAX];
+    int32_t rank; /* 1 or 2 */
+    int64_t dims[2];
+    int64_t block; /* the block it belongs to, or SEO_PARAM_NO_BLOCK */
+    seo_init init;
+    double std; /* of SEO_INIT_NORMAL */
+    bool decay; /* weight decay applies: matrices yes, biases and norms no */
+} seo_param;
+
+/* Zero-initialise; free with seo_params_free. */
+typedef struct seo_params {
+    seo_param *items;
+    int64_t count, capacity;
+} seo_params;
+
+void seo_params_free(seo_params *params);
+/* Appends a row; *index is how a layer finds its tensor again in a seo_param_set. */
+seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *index);
+/* The row of `name`, or -1. */
+int64_t seo_params_find(const seo_params *params, const char *name);
+int64_t seo_param_elements(const seo_param *param);
+/* Sum over all rows; fits for any table that seo_params_add took. */
+int64_t seo_params_elements(const seo_params *params);
+
+/* One slab in the table's layout: the parameters, their gradients, or a moment. The four share
+ * offsets. */
+typedef struct seo_param_set {
+    seo_tensor *tensors; /* by row; shapes from plan on, addresses from bind on */
+    int64_t count;
+    seo_slab slab;
+    seo_tensor whole; /* the slab as one f32 vector, padding (always 0) included */
+    seo_device *dev;  /* NULL until bound */
+} seo_param_set;
+
+/* Declares the tensors; `name` ("parameters", "gradients" ...) must outlive the set. */
+seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, const char *name);
+/* Takes zeroed device memory for the slab and gives every tensor its address. */
+seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev);
+void seo_param_set_free(seo_param_set *set);
+
+/* Initial values: a pure function of (seed, row, element), the same for any number of threads.
+ * Normal numbers by Box and Muller (1958) from Philox, purpose SEO_PURPOSE_INIT | row << 8. */
+seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed);
+
+#ifdef __cplusplus
+}
+#endif
