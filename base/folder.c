@@ -18,9 +18,11 @@ static seo_err failed(const char *what, const char *path) {
 static seo_err make_one(const char *path) {
     if (mkdir(path, 0755) == 0) return SEO_OK;
     const int reason = errno;
-    seo_path_kind kind = SEO_PATH_NONE;
-    if (reason == EEXIST && seo_path_look(path, &kind) == SEO_OK && kind == SEO_PATH_DIR)
-        return SEO_OK;
+    if (reason == EEXIST) {
+        seo_path_kind kind = SEO_PATH_NONE;
+        const seo_err err = seo_path_look(path, &kind);
+        if (err != SEO_OK || kind == SEO_PATH_DIR) return err;
+    }
     return SEO_FAIL(SEO_ERR_IO, "%s: cannot make the folder: %s", path, strerror(reason));
 }
 

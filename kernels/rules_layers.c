@@ -17,8 +17,8 @@ seo_err seo_rules_embedding_fwd(const seo_embedding_fwd_args *a) {
     seo_rule_shape(&r, SEO_NAMED(a, wpe), F32,
                    (seo_shape){"(positions, C)", 2, {a->wpe.dims[0], c}});
     seo_rule_arg(&r, a->first_position >= 0 && a->first_position <= a->wpe.dims[0] - t,
-                 "positions %lld to %lld are asked for, wpe has %lld", (long long)a->first_position,
-                 (long long)(a->first_position + t - 1), (long long)a->wpe.dims[0]);
+                 "%lld positions from %lld on are asked for, wpe has %lld", (long long)t,
+                 (long long)a->first_position, (long long)a->wpe.dims[0]);
     seo_rule_apart(&r, &a->out, &a->wte);
     seo_rule_apart(&r, &a->out, &a->wpe);
     seo_rule_apart(&r, &a->out, &a->ids);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "kernels/cpu/cpu.h"
@@ -34,23 +35,31 @@ static seo_err memory_copy(seo_device *dev, void *dst, const void *src, int64_t 
     return SEO_OK;
 }
 
-static seo_err memory_alloc(seo_device *dev, int64_t bytes, void **out) {
-    int64_t align = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : ALIGN_BYTES;
-    void *ptr = NULL;
-    bool fits = bytes <= INT64_MAX - align;
-    if (fits) ptr = aligned_alloc((size_t)align, (size_t)seo_round_up(bytes, align));
-    if (!ptr) {
+/* Memory with whatever is in it. What the machine does not have is refused here: the system would
+ * promise it and kill the process later. */
+static seo_err memory_take(seo_device *dev, int64_t bytes, void **out) {
+    const int64_t page_bytes = sysconf(_SC_PAGESIZE), pages = sysconf(_SC_PHYS_PAGES);
+    const int64_t align = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : ALIGN_BYTES;
+    int64_t machine_bytes = 0;
+    if (!seo_mul_ok(page_bytes, pages, &machine_bytes)) machine_bytes = INT64_MAX / 2;
+    *out = bytes <= machine_bytes ? aligned_alloc((size_t)align, (size_t)seo_round_up(bytes, align))
+                                  : NULL;
+    if (!*out) {
         return SEO_FAIL(SEO_ERR_MEMORY,
-                        "%s: %lld bytes (%.1f GiB) cannot be had; a smaller batch or model needs "
-                        "less",
-                        dev->name, (long long)bytes, (double)bytes / (1 << 30));
+                        "%s: %.3g GiB cannot be had (the machine has %.3g GiB); a smaller batch or "
+                        "model needs less",
+                        dev->name, (double)bytes / (1 << 30), (double)machine_bytes / (1 << 30));
     }
     /* Huge pages save misses in the address cache; a kernel that declines costs nothing. */
     if (align == HUGE_PAGE_BYTES) {
-        (void)madvise(ptr, (size_t)seo_round_up(bytes, align), MADV_HUGEPAGE);
+        (void)madvise(*out, (size_t)seo_round_up(bytes, align), MADV_HUGEPAGE);
     }
-    *out = ptr;
-    return memory_zero(dev, ptr, bytes);
+    return SEO_OK;
+}
+
+static seo_err memory_alloc(seo_device *dev, int64_t bytes, void **out) {
+    seo_err err = memory_take(dev, bytes, out);
+    return err != SEO_OK ? err : memory_zero(dev, *out, bytes);
 }
 
 static void memory_free(seo_device *dev, void *ptr) {
@@ -60,7 +69,7 @@ static void memory_free(seo_device *dev, void *ptr) {
 
 static seo_err device_open(seo_device *dev) {
     dev->scratch_bytes = (int64_t)dev->threads * SEO_CPU_SCRATCH_BYTES;
-    return memory_alloc(dev, dev->scratch_bytes, &dev->scratch);
+    return memory_take(dev, dev->scratch_bytes, &dev->scratch);
 }
 
 static void device_close(seo_device *dev) {

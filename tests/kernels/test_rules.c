@@ -97,8 +97,9 @@ static void embedding(void **state) {
     REFUSES(embedding_fwd, ok, a.out.rank = 0, SEO_ERR_SHAPE, "out must be given");
     REFUSES(embedding_fwd, ok, a.wte = T(2, 7, 5), SEO_ERR_SHAPE, "wte must be (V, C)");
     REFUSES(embedding_fwd, ok, a.wpe = T(3, 5, 3), SEO_ERR_SHAPE, "wpe must be (positions, C)");
-    REFUSES(embedding_fwd, ok, a.first_position = 3, SEO_ERR_ARG, "positions 3 to 5");
-    REFUSES(embedding_fwd, ok, a.first_position = -1, SEO_ERR_ARG, "positions -1");
+    REFUSES(embedding_fwd, ok, a.first_position = 3, SEO_ERR_ARG,
+            "3 positions from 3 on are asked for, wpe has 5");
+    REFUSES(embedding_fwd, ok, a.first_position = -1, SEO_ERR_ARG, "positions from -1");
     REFUSES(embedding_fwd, ok, a.first_position = INT64_MAX, SEO_ERR_ARG, "wpe has 5");
     const seo_embedding_bwd_args back = {
         .dwte = T(2, 7, 4), .dwpe = T(3, 5, 4), .dout = T(0, 2, 3, 4), .ids = i32(T(1, 2, 3))};

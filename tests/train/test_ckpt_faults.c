@@ -1,0 +1,223 @@
+/* Every system call of a save, an opening and a start fails in turn, with ENOSPC and EIO, once and
+ * from then on; and every write is cut short. Whatever fails: the earlier checkpoint stays good,
+ * nothing half-written is accepted, what failed is said, and nothing crashes. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/ckpt_fixture.h"
+#include "tests/support/fault.h"
+#include "train/checkpoint/layout.h"
+#include "train/run_dir.h"
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) != SEO_OK) fail_msg("%s: %s", #call, seo_err_detail());                         \
+    } while (0)
+
+static const struct {
+    fault_mode mode;
+    int error;
+} ways[] = {{FAULT_ONCE, ENOSPC}, {FAULT_ONCE, EIO}, {FAULT_ON, ENOSPC}, {FAULT_ON, EIO}};
+enum { WAYS = sizeof ways / sizeof ways[0] };
+
+/* The newest checkpoint is one of the two, sound to the last bit. */
+static int64_t assert_newest_sound(fixture *f) {
+    static float saved[FIXTURE_VALUES];
+    seo_ckpt *ckpt;
+    OK(seo_ckpt_open(f->run, &ckpt));
+    int64_t step = seo_ckpt_state_of(ckpt)->step;
+    fixture_fill(f, step);
+    for (int i = 0; i < FIXTURE_TENSORS; i++) {
+        seo_ckpt_tensor t = f->tensors[i];
+        int64_t count = 1;
+        for (int32_t d = 0; d < t.rank; d++) count *= t.dims[d];
+        t.data = saved;
+        OK(seo_ckpt_read(ckpt, &t, 1));
+        assert_memory_equal(saved, f->tensors[i].data, (size_t)count * sizeof *saved);
+    }
+    seo_ckpt_close(ckpt);
+    return step;
+}
+
+/* The only calls whose failure a save may survive: closing what was only read, and clearing away.
+ */
+static bool may_be_ignored(const char *call) {
+    static const char *const harmless[] = {"close /", "unlink /", "rmdir /", "opendir /"};
+    for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
+        if (strncmp(call, harmless[i], strlen(harmless[i])) == 0) return true;
+    }
+    return false;
+}
+
+static void assert_steps(const fixture *f, int64_t newest, int64_t wanted) {
+    char folder[SEO_PATH_MAX];
+    seo_names names;
+    OK(seo_path_join(folder, f->run, SEO_CKPT_FOLDER));
+    OK(seo_dir_list(folder, &names));
+    assert_int_equal(names.count, wanted);
+    seo_names_free(&names);
+    assert_int_equal(fixture_found(f), newest);
+}
+
+/* Saves step 2 over a good step 1 with the fault at call k; false when there is no such call. */
+static bool save_with_fault(fixture *f, int64_t attempt, size_t way, int64_t k) {
+    char path[SEO_PATH_MAX];
+    fixture_fill(f, 2);
+    fault_arm(ways[way].mode, f->run, k, ways[way].error);
+    seo_err err = seo_ckpt_save(f->run, attempt, &f->snapshot);
+    fault_disarm();
+    const char *first = fault_first();
+    if (first[0] == '\0') {
+        assert_int_equal(err, SEO_OK);
+        return false;
+    }
+    if (err == SEO_OK && !may_be_ignored(first)) fail_msg("saved in spite of: %s", first);
+    if (err != SEO_OK && err != SEO_ERR_IO) fail_msg("%s: %s", first, seo_err_detail());
+    if (err != SEO_OK && !strstr(seo_err_detail(), strerror(ways[way].error))) {
+        fail_msg("%s was reported as: %s", first, seo_err_detail());
+    }
+    int64_t step = assert_newest_sound(f);
+    assert_true(err == SEO_OK ? step == 2 : step == 1 || step == 2);
+    /* The disk is well again: the next save works and clears up. */
+    fixture_fill(f, 2);
+    OK(seo_ckpt_save(f->run, attempt, &f->snapshot));
+    assert_int_equal(assert_newest_sound(f), 2);
+    fixture_path(f, 2, "", path);
+    OK(seo_ckpt_remove(path));
+    return true;
+}
+
+static void test_every_call_of_a_save(void **state) {
+    fixture *f = *state;
+    seo_run_dir run;
+    OK(seo_run_dir_open(f->run, &run));
+    fixture_fill(f, 1);
+    OK(seo_ckpt_save(f->run, run.attempt, &f->snapshot));
+    for (size_t way = 0; way < WAYS; way++) {
+        int64_t k = 1;
+        while (save_with_fault(f, run.attempt, way, k)) k++;
+        assert_true(k > 40);
+        char path[SEO_PATH_MAX];
+        fixture_path(f, 2, "", path);
+        OK(seo_ckpt_remove(path));
+        assert_steps(f, 1, 1);
+    }
+    seo_run_dir_close(&run);
+}
+
+static void test_every_write_falls_short(void **state) {
+    fixture *f = *state;
+    fixture_fill(f, 1);
+    fault_arm(FAULT_ON, f->run, 1, 0);
+    seo_err err = seo_ckpt_save(f->run, 0, &f->snapshot);
+    fault_disarm();
+    assert_int_equal(err, SEO_OK);
+    assert_true(strstr(fault_first(), "/") != NULL);
+    assert_int_equal(assert_newest_sound(f), 1);
+}
+
+/* The background writer: failures in saving and in removing old checkpoints. */
+static void test_every_call_of_the_writer(void **state) {
+    fixture *f = *state;
+    seo_ckpt_writer *writer;
+    const seo_ckpt_writer_args args = {.run_dir = f->run, .keep_last = 1};
+    OK(seo_ckpt_writer_open(&args, &writer));
+    fixture_save(f, 1);
+    int64_t step = 2;
+    for (size_t way = 0; way < WAYS; way++) {
+        for (int64_t k = 1;; k++, step++) {
+            fixture_fill(f, step);
+            fault_arm(ways[way].mode, f->run, k, ways[way].error);
+            OK(seo_ckpt_writer_submit(writer, &f->snapshot));
+            seo_err err = seo_ckpt_writer_wait(writer);
+            fault_disarm();
+            assert_int_equal(seo_ckpt_writer_failures(writer) > 0, err != SEO_OK);
+            int64_t found = assert_newest_sound(f);
+            assert_true(found == step || (err != SEO_OK && found < step));
+            if (fault_first()[0] == '\0') break;
+        }
+        fixture_fill(f, ++step);
+        OK(seo_ckpt_writer_submit(writer, &f->snapshot));
+        OK(seo_ckpt_writer_wait(writer));
+        assert_steps(f, step++, 1);
+    }
+    seo_ckpt_writer_close(writer);
+}
+
+/* A disk that fails while we look for checkpoints must never look like a disk without any, nor lead
+ * back to an older one. */
+static void test_every_call_of_opening(void **state) {
+    fixture *f = *state;
+    static float saved[FIXTURE_VALUES];
+    fixture_save(f, 1);
+    fixture_save(f, 2);
+    for (size_t way = 0; way < WAYS; way++) {
+        for (int64_t k = 1;; k++) {
+            seo_ckpt *ckpt;
+            fault_arm(ways[way].mode, f->run, k, ways[way].error);
+            seo_err err = seo_ckpt_open(f->run, &ckpt);
+            if (err == SEO_OK) {
+                assert_int_equal(seo_ckpt_state_of(ckpt)->step, 2);
+                seo_ckpt_tensor t = f->tensors[0];
+                t.data = saved;
+                err = seo_ckpt_read(ckpt, &t, 1);
+                if (err == SEO_OK) {
+                    assert_memory_equal(saved, f->values, 17 * 12 * sizeof *saved);
+                }
+            }
+            seo_ckpt_close(ckpt);
+            fault_disarm();
+            if (fault_first()[0] == '\0') break;
+            if (err != SEO_ERR_IO && !may_be_ignored(fault_first())) {
+                fail_msg("%s gave: %s", fault_first(), seo_err_text(err));
+            }
+            if (err != SEO_OK && err != SEO_ERR_IO) fail_msg("%s", seo_err_detail());
+        }
+    }
+}
+
+/* Starting: either the folder is ours with the attempt counted, or it is an error. */
+static void test_every_call_of_a_start(void **state) {
+    fixture *f = *state;
+    seo_run_dir run;
+    int64_t last = 0;
+    for (size_t way = 0; way < WAYS; way++) {
+        for (int64_t k = 1;; k++) {
+            fault_arm(ways[way].mode, f->run, k, ways[way].error);
+            seo_err err = seo_run_dir_open(f->run, &run);
+            fault_disarm();
+            bool fired = fault_first()[0] != '\0';
+            if (err == SEO_OK) {
+                assert_true(run.attempt > last);
+                last = run.attempt;
+                OK(seo_run_dir_fence(f->run, run.attempt));
+                seo_run_dir_close(&run);
+                assert_true(!fired || may_be_ignored(fault_first()));
+            } else {
+                assert_int_equal(err, SEO_ERR_IO);
+            }
+            OK(seo_run_dir_open(f->run, &run));
+            assert_true(run.attempt > last);
+            last = run.attempt;
+            seo_run_dir_close(&run);
+            if (!fired) break;
+        }
+    }
+}
+
+int main(void) {
+#define CASE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_every_call_of_a_save),     CASE(test_every_write_falls_short),
+        CASE(test_every_call_of_the_writer), CASE(test_every_call_of_opening),
+        CASE(test_every_call_of_a_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
