@@ -298,6 +298,10 @@ int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok) {
     return tok->id_count;
 }
 
+int64_t seo_tokenizer_merge_count(const seo_tokenizer *tok) {
+    return tok->merge_count;
+}
+
 int32_t seo_tokenizer_eot(const seo_tokenizer *tok) {
     return tok->eot;
 }

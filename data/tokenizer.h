@@ -34,6 +34,7 @@ seo_err seo_tokenizer_save(const seo_tokenizer *tok, const char *path);
 void seo_tokenizer_free(seo_tokenizer *tok);
 
 int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok); /* largest id + 1 */
+int64_t seo_tokenizer_merge_count(const seo_tokenizer *tok);
 int32_t seo_tokenizer_eot(const seo_tokenizer *tok); /* id of <|endoftext|>, -1 without one */
 /* SHA-256 of the canonical tokenizer.json: equal for equal tokenizers, whatever file they came
  * from. */

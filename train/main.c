@@ -11,6 +11,7 @@
 #include "train/cli/cli.h"
 
 static const seo_cli_verb k_verbs[] = {
+    {"tokenizer", seo_cli_tokenizer, "train, convert and use tokenizers"},
     {"checkpoint", seo_cli_checkpoint, "inspect, verify and compare checkpoints"},
 };
 
