@@ -105,14 +105,28 @@ SEO_INLINE float seo_vsum(seo_vf v) {
     return (f[0] + f[2]) + (f[1] + f[3]);
 }
 SEO_INLINE float seo_vmax_lane(seo_vf v) {
-    float lanes[SEO_VWIDTH];
+    float lanes[4];
+#if defined(__AVX512F__)
+    __m256 low = _mm512_castps512_ps256((__m512)v);
+    __m256 e = _mm256_max_ps(low, _mm512_extractf32x8_ps((__m512)v, 1));
+#elif defined(__AVX2__)
+    __m256 e = (__m256)v;
+#endif
+#if defined(__AVX2__)
+    _mm_storeu_ps(lanes, _mm_max_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1)));
+#else
     memcpy(lanes, &v, sizeof(lanes));
-    for (int half = SEO_VWIDTH / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-        }
-    }
-    return lanes[0];
+#endif
+    float a = lanes[0] > lanes[1] ? lanes[0] : lanes[1];
+    float b = lanes[2] > lanes[3] ? lanes[2] : lanes[3];
+    return a > b ? a : b;
+}
+
+/* 0, 1, 2 ... */
+SEO_INLINE seo_vi seo_vlanes(void) {
+    seo_vi lanes;
+    for (int i = 0; i < SEO_VWIDTH; i++) lanes[i] = i;
+    return lanes;
 }
 
 /* e^x to about 1 ulp. Exactly 0 below -87.33 (where the result would be subnormal) and for minus
