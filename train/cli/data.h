@@ -8,6 +8,7 @@ extern "C" {
 int seo_cli_data_build(int argc, char **argv);
 int seo_cli_data_inspect(int argc, char **argv);
 int seo_cli_data_verify(int argc, char **argv);
+int seo_cli_data_text(int argc, char **argv);
 
 #ifdef __cplusplus
 }
