@@ -2,6 +2,7 @@
  * SHA-256 names content across machines (sources, shards, tokenizers). Not for secrets. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ typedef struct seo_sha256 {
     uint32_t h[8];
     uint64_t bytes;
     unsigned char block[64];
+    bool hardware; /* the processor has the instructions; false takes the portable way */
 } seo_sha256;
 void seo_sha256_init(seo_sha256 *s);
 void seo_sha256_add(seo_sha256 *s, const void *data, size_t bytes);

@@ -1,4 +1,5 @@
 /* SHA-256 as FIPS 180-4 defines it. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,11 +46,77 @@ static void compress(uint32_t h[8], const unsigned char *block) {
     for (int i = 0; i < 8; i++) h[i] += s[i];
 }
 
+static void compress_blocks(uint32_t h[8], const unsigned char *p, size_t blocks) {
+    for (; blocks > 0; blocks--, p += 64) compress(h, p);
+}
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+/* The processor's own rounds: two at a time on the state as (A B E F) and (C D G H), four words of
+ * the schedule at a time in a ring of four vectors. About five times the portable speed. */
+__attribute__((target("sha,sse4.1,ssse3"))) static void
+compress_hardware(uint32_t h[8], const unsigned char *p, size_t blocks) {
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    const __m128i abcd = _mm_shuffle_epi32(_mm_loadu_si128((const void *)h), 0xb1);
+    const __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128((const void *)(h + 4)), 0x1b);
+    __m128i abef = _mm_alignr_epi8(abcd, efgh, 8), cdgh = _mm_blend_epi16(efgh, abcd, 0xf0);
+    for (; blocks > 0; blocks--, p += 64) {
+        const __m128i abef_before = abef, cdgh_before = cdgh;
+        __m128i w[4];
+        for (int i = 0; i < 16; i++) {
+            __m128i *now = &w[i & 3];
+            if (i < 4) {
+                *now = _mm_shuffle_epi8(_mm_loadu_si128((const void *)(p + 16 * i)), big_endian);
+            } else {
+                const __m128i last = w[(i + 3) & 3], before_last = w[(i + 2) & 3];
+                const __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(*now, w[(i + 1) & 3]),
+                                                  _mm_alignr_epi8(last, before_last, 4));
+                *now = _mm_sha256msg2_epu32(sum, last);
+            }
+            const __m128i k = _mm_loadu_si128((const void *)(k_round + 4 * i));
+            const __m128i wk = _mm_add_epi32(*now, k);
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));
+        }
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
+    }
+    const __m128i feba = _mm_shuffle_epi32(abef, 0x1b), dchg = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((void *)h, _mm_blend_epi16(feba, dchg, 0xf0));
+    _mm_storeu_si128((void *)(h + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+static bool has_hardware(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_SHA) != 0 &&
+           __builtin_cpu_supports("sse4.1");
+}
+#else
+static void compress_hardware(uint32_t h[8], const unsigned char *p, size_t blocks) {
+    compress_blocks(h, p, blocks);
+}
+
+static bool has_hardware(void) {
+    return false;
+}
+#endif
+
+static void compress_any(seo_sha256 *s, const unsigned char *p, size_t blocks) {
+    if (s->hardware) {
+        compress_hardware(s->h, p, blocks);
+    } else {
+        compress_blocks(s->h, p, blocks);
+    }
+}
+
 void seo_sha256_init(seo_sha256 *s) {
     static const uint32_t start[8] = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au,
                                       0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u};
     memset(s, 0, sizeof *s);
     memcpy(s->h, start, sizeof start);
+    s->hardware = has_hardware();
 }
 
 void seo_sha256_add(seo_sha256 *s, const void *data, size_t bytes) {
@@ -62,9 +129,11 @@ void seo_sha256_add(seo_sha256 *s, const void *data, size_t bytes) {
         p += take;
         bytes -= take;
         if (held + take < 64) return;
-        compress(s->h, s->block);
+        compress_any(s, s->block, 1);
     }
-    for (; bytes >= 64; bytes -= 64, p += 64) compress(s->h, p);
+    compress_any(s, p, bytes / 64);
+    p += bytes / 64 * 64;
+    bytes %= 64;
     if (bytes > 0) memcpy(s->block, p, bytes);
 }
 
