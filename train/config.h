@@ -2,9 +2,10 @@
  * help) that drives parsing, defaults, --set, `config explain`, validation, the resolved copy in
  * the run folder and the comparison on resume.
  *
- * Sections and keys are DESIGN section 13's. An unknown key, a wrong type, an out-of-range value
- * and an impossible combination are all reported at once, each with file:line:column and a caret,
- * before any memory is taken. */
+ * An unknown key, a wrong type, an out-of-range value and an impossible combination are all
+ * reported at once, each with file:line:column and a caret, before any memory is taken. A key for
+ * which this version has one legal value accepts that value and refuses others, saying why; nothing
+ * is ignored in silence. */
 #pragma once
 
 #include <stdbool.h>
@@ -18,9 +19,11 @@
 extern "C" {
 #endif
 
-enum { SEO_CONFIG_TEXT_MAX = 1024, SEO_CONFIG_MIX_MAX = 64 };
+enum { SEO_CONFIG_TEXT_MAX = 1024, SEO_CONFIG_MIX_MAX = 64, SEO_CONFIG_FIELDS = 43 };
 
+/* GPT-3 is GPT-2's blocks; its banded layers are dense in this version. */
 typedef enum seo_family { SEO_FAMILY_GPT2, SEO_FAMILY_GPT3 } seo_family;
+typedef enum seo_optimizer_kind { SEO_OPTIMIZER_ADAMW } seo_optimizer_kind;
 typedef enum seo_schedule_kind {
     SEO_SCHEDULE_CONSTANT,
     SEO_SCHEDULE_LINEAR,
@@ -29,6 +32,8 @@ typedef enum seo_schedule_kind {
 } seo_schedule_kind;
 typedef enum seo_device_choice { SEO_DEVICE_AUTO, SEO_DEVICE_CPU } seo_device_choice;
 typedef enum seo_precision { SEO_PRECISION_AUTO, SEO_PRECISION_F32 } seo_precision;
+typedef enum seo_recompute { SEO_RECOMPUTE_NONE } seo_recompute;
+typedef enum seo_matmul_choice { SEO_MATMUL_AUTO, SEO_MATMUL_OWN } seo_matmul_choice;
 
 typedef struct seo_model_config {
     seo_family family;
@@ -60,17 +65,21 @@ typedef struct seo_train_config {
 } seo_train_config;
 
 typedef struct seo_optimizer_config {
+    seo_optimizer_kind name;
     double lr, beta1, beta2, eps, weight_decay;
     double clip; /* 0: none */
 } seo_optimizer_config;
 
+/* Amounts in tokens become whole steps, rounded up: ceil(tokens / train.batch_tokens). */
 typedef struct seo_schedule_config {
     seo_schedule_kind name;
     int64_t warmup_steps;  /* resolved from warmup_tokens when that is given */
     int64_t warmup_tokens; /* 0: not given */
-    int64_t decay_steps;   /* cosine and linear end here, resolved: train.steps when not given; wsd:
-                              length of the decay */
-    int64_t decay_tokens;  /* 0: not given */
+    /* Resolved. cosine and linear: the step, warm-up included, at which the decay ends; train.steps
+     * when not given. wsd: the length of the decay that ends at train.steps; a fifth of them when
+     * not given. constant: 0. */
+    int64_t decay_steps;
+    int64_t decay_tokens; /* 0: not given */
     double final_lr_fraction;
 } seo_schedule_config;
 
@@ -83,8 +92,32 @@ typedef struct seo_checkpoint_config {
     int64_t every;        /* steps; 0: only at the end and on a signal */
     double every_seconds; /* 0: not by time */
     int64_t keep_last;
-    int64_t keep_every; /* steps; 0: none is kept for ever */
+    int64_t keep_every;                  /* steps; 0: none is kept for ever */
+    char init_from[SEO_CONFIG_TEXT_MAX]; /* "" in this version: it refuses all else */
 } seo_checkpoint_config;
+
+typedef struct seo_parallel_config {
+    int64_t zero; /* 0 or 1, the same run with one process */
+    bool invariant;
+    seo_recompute recompute;
+} seo_parallel_config;
+
+typedef struct seo_kernels_config {
+    seo_matmul_choice matmul;
+} seo_kernels_config;
+
+/* Where a value came from, for the resolved copy. */
+typedef enum seo_config_origin {
+    SEO_ORIGIN_DEFAULT,
+    SEO_ORIGIN_DERIVED, /* computed from other values */
+    SEO_ORIGIN_FILE,
+    SEO_ORIGIN_SET
+} seo_config_origin;
+
+typedef struct seo_config_source {
+    seo_config_origin origin;
+    int32_t line; /* of the file; 0 for the others */
+} seo_config_source;
 
 typedef struct seo_config {
     seo_model_config model;
@@ -94,38 +127,54 @@ typedef struct seo_config {
     seo_schedule_config schedule;
     seo_eval_config eval;
     seo_checkpoint_config checkpoint;
+    seo_parallel_config parallel;
+    seo_kernels_config kernels;
     seo_device_choice device;
-    seo_precision precision;
+    seo_precision precision; /* resolved: auto is f32 in this version */
+
+    seo_config_source sources[SEO_CONFIG_FIELDS]; /* in the order of the field table */
 } seo_config;
 
-/* Where a value came from, for the resolved copy. */
-typedef enum seo_config_origin {
-    SEO_ORIGIN_DEFAULT,
-    SEO_ORIGIN_FILE,
-    SEO_ORIGIN_SET
-} seo_config_origin;
-
 /* Reads `path`, applies `sets` ("section.key=value", later ones win), fills defaults, checks
- * everything. Mistakes: SEO_ERR_USAGE, and the message is the whole report, every mistake in it. */
+ * everything. Mistakes: SEO_ERR_USAGE, and the message is the report of all of them (of very many,
+ * those that fit, and how many more there are). */
 seo_err seo_config_load(const char *path, const char *const *sets, int64_t set_count,
                         seo_config *out);
 
+/* The same from memory. */
+typedef struct seo_config_input {
+    const char *name; /* stands in messages for the path */
+    const char *text;
+    size_t bytes;
+    const char *const *sets;
+    int64_t set_count;
+    seo_buf *report; /* when not NULL, every mistake is appended to it, however many */
+} seo_config_input;
+seo_err seo_config_parse(const seo_config_input *input, seo_config *out);
+
 /* The resolved configuration as YAML, every key with its origin in a comment. It reads back to the
- * same struct. */
+ * same values. Of an amount given in tokens, the steps it comes to stand in a comment. */
 seo_err seo_config_write(const seo_config *config, seo_buf *out);
 
-/* Hash of every value that decides the result of a run (not of eval.every, checkpoint.*, data.path
- * ...). */
+/* XXH3-128 of every value that decides the result of a run. Not deciding: eval.*, checkpoint.* but
+ * init_from, where the data lies (its content has its own hash), device, kernels, parallel.zero and
+ * recompute. train.steps decides only as far as the learning rate depends on it, so that a run can
+ * be extended. */
 void seo_config_hash(const seo_config *config, char out[33]);
 
 /* Appends "  model.num_layers: 12 in the checkpoint, 24 now\n" for each result-deciding field that
- * differs, fields in `allow` (paths) left out; returns how many it appended. */
+ * differs, fields in `allow` (paths) left out; returns how many it appended. Zero with an empty
+ * `allow` means equal hashes. */
 int64_t seo_config_diff(const seo_config *saved, const seo_config *now, const char *const *allow,
                         int64_t allow_count, seo_buf *out);
 
 /* Appends help for one key ("optimizer.lr"), one section, or, with NULL, all; SEO_ERR_USAGE with
  * "did you mean". */
 seo_err seo_config_explain(const char *key, seo_buf *out);
+
+/* Appends one line: "gpt2, 12 layers x 768 x 12 heads, 524,288 tokens a step, 19,560 steps, ...".
+ */
+void seo_config_summary(const seo_config *config, seo_buf *out);
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,7 @@ static const seo_cli_verb k_verbs[] = {
     {"tokenizer", seo_cli_tokenizer, "train, convert and use tokenizers"},
     {"data", seo_cli_data, "build token shards from text; inspect and verify them"},
     {"checkpoint", seo_cli_checkpoint, "inspect, verify and compare checkpoints"},
+    {"config", seo_cli_config, "check, show and explain configurations"},
 };
 
 /* libgomp reads its settings before main runs. Its default, threads that spin while they wait,

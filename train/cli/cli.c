@@ -33,6 +33,11 @@ seo_err seo_cli_print(const char *text, int64_t bytes) {
     return SEO_FAIL(SEO_ERR_IO, "cannot write to standard output: %s", strerror(errno));
 }
 
+void seo_cli_report(const char *text, int64_t bytes) {
+    /* Nobody is left to tell when standard error itself fails; the exit code stands. */
+    (void)!fwrite(text, 1, (size_t)bytes, stderr);
+}
+
 int seo_cli_exit(seo_err err) {
     if (err == SEO_OK) return SEO_EXIT_OK;
     if (err == SEO_ERR_STOPPED) {

@@ -67,6 +67,9 @@ int seo_cli_exit(seo_err err);
 /* Prints text to standard output; a closed pipe or full disk is SEO_ERR_IO. */
 seo_err seo_cli_print(const char *text, int64_t bytes);
 
+/* Prints a report of mistakes, which has its own places and lines, to standard error as it is. */
+void seo_cli_report(const char *text, int64_t bytes);
+
 typedef struct seo_cli_verb {
     const char *name;
     int (*run)(int argc, char **argv); /* what follows the name; returns an exit code */

@@ -1,0 +1,303 @@
+/* Rules that join several fields of the configuration, and the values that follow from others.
+ *
+ * One table, in the order in which values are found. A rule is left out when a field that it needs
+ * is missing or wrong, so that one mistake is reported once. Messages compute what would be legal.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "train/config_fields.h"
+
+static int64_t index_of(const char *path) {
+    const int64_t index = seo_field_find(path);
+    SEO_ASSERT(index >= 0);
+    return index;
+}
+
+static bool given(const seo_rules *rules, const char *path) {
+    return rules->states[index_of(path)] == SEO_FIELD_GIVEN;
+}
+
+static bool from_set(const seo_rules *rules, const char *path) {
+    return rules->config->sources[index_of(path)].origin == SEO_ORIGIN_SET;
+}
+
+static void complain(const seo_rules *rules, const char *path, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void complain(const seo_rules *rules, const char *path, const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    rules->complain(rules->context, index_of(path), text);
+}
+
+static void derive(const seo_rules *rules, const char *path) {
+    const int64_t index = index_of(path);
+    if (rules->states[index] == SEO_FIELD_GIVEN) return;
+    rules->config->sources[index] = (seo_config_source){.origin = SEO_ORIGIN_DERIVED};
+}
+
+/* Where a mistake in two fields is shown: at the one the user wrote last, on the command line. */
+static const char *blame(const seo_rules *rules, const char *first, const char *second) {
+    if (from_set(rules, second) && !from_set(rules, first)) return second;
+    return given(rules, first) || !given(rules, second) ? first : second;
+}
+
+/* The divisors of n nearest to `wish` on both sides; 0 where there is none. */
+static void near_divisors(int64_t n, int64_t wish, int64_t *below, int64_t *above) {
+    *below = 0;
+    *above = 0;
+    for (int64_t d = 1; d <= n / d; d++) {
+        if (n % d != 0) continue;
+        const int64_t pair[] = {d, n / d};
+        for (int i = 0; i < 2; i++) {
+            if (pair[i] <= wish && pair[i] > *below) *below = pair[i];
+            if (pair[i] >= wish && (*above == 0 || pair[i] < *above)) *above = pair[i];
+        }
+    }
+}
+
+/* "459752 and 524288", the multiples of `of` around n, or just the one above. */
+static const char *near_multiples(char out[2 * SEO_SHORT_TEXT], int64_t n, int64_t of) {
+    const int64_t below = n / of * of;
+    if (below > 0) {
+        snprintf(out, 2 * SEO_SHORT_TEXT, "%" PRId64 " and %" PRId64, below, below + of);
+    } else {
+        snprintf(out, 2 * SEO_SHORT_TEXT, "%" PRId64, of);
+    }
+    return out;
+}
+
+/* ---- one of two ways to say the same ---- */
+
+static void forget(seo_rules *rules, const char *path) {
+    const int64_t index = index_of(path);
+    const seo_field *field = &seo_config_fields[index];
+    rules->states[index] = SEO_FIELD_ABSENT;
+    rules->config->sources[index] = (seo_config_source){0};
+    char *at = (char *)rules->config + field->offset;
+    if (field->type == SEO_FIELD_INT) memset(at, 0, sizeof(int64_t));
+    if (field->type == SEO_FIELD_TEXT) memset(at, 0, SEO_CONFIG_TEXT_MAX);
+    if (field->type == SEO_FIELD_MIX) rules->config->data.mix_count = 0;
+}
+
+/* A choice on the command line replaces the other way to say it in the file. */
+static void only_one(seo_rules *rules, const char *a, const char *b) {
+    if (!given(rules, a) || !given(rules, b)) return;
+    if (from_set(rules, a) != from_set(rules, b)) {
+        forget(rules, from_set(rules, a) ? b : a);
+        return;
+    }
+    complain(rules, b, "%s and %s are both given; give one of them", a, b);
+    rules->states[index_of(a)] = SEO_FIELD_BROKEN;
+    rules->states[index_of(b)] = SEO_FIELD_BROKEN;
+}
+
+static void rule_data_source(seo_rules *rules) {
+    only_one(rules, "data.path", "data.mix");
+    if (given(rules, "data.path") || given(rules, "data.mix")) return;
+    complain(rules, "data.path",
+             "data.path is missing: the folder of a dataset (or data.mix); "
+             "give it in the file or with --set data.path=DIR");
+}
+
+static void rule_warmup_once(seo_rules *rules) {
+    only_one(rules, "schedule.warmup_steps", "schedule.warmup_tokens");
+}
+
+static void rule_decay_once(seo_rules *rules) {
+    only_one(rules, "schedule.decay_steps", "schedule.decay_tokens");
+}
+
+/* ---- the model ---- */
+
+static void rule_ffn(seo_rules *rules) {
+    seo_model_config *model = &rules->config->model;
+    if (!given(rules, "model.ffn_hidden_size")) model->ffn_hidden_size = 4 * model->hidden_size;
+    derive(rules, "model.ffn_hidden_size");
+}
+
+static void rule_heads(seo_rules *rules) {
+    const seo_model_config *model = &rules->config->model;
+    const int64_t width = model->hidden_size, heads = model->num_heads;
+    if (width % heads == 0) return;
+    int64_t fewer = 0, more = 0;
+    near_divisors(width, heads, &fewer, &more);
+    char widths[2 * SEO_SHORT_TEXT], counts[2 * SEO_SHORT_TEXT];
+    near_multiples(widths, width, heads);
+    if (more > 0 && fewer > 0) {
+        snprintf(counts, sizeof counts, "%" PRId64 " and %" PRId64, fewer, more);
+    } else {
+        snprintf(counts, sizeof counts, "%" PRId64, fewer > 0 ? fewer : more);
+    }
+    complain(rules, blame(rules, "model.num_heads", "model.hidden_size"),
+             "model.num_heads %" PRId64 " does not divide model.hidden_size %" PRId64
+             "; the nearest that do: %s heads; the nearest widths: %s",
+             heads, width, counts, widths);
+}
+
+/* ---- the batch ---- */
+
+static void default_micro_batch(seo_rules *rules) {
+    enum { WISH = 8 };
+    seo_train_config *train = &rules->config->train;
+    const int64_t sequences = train->batch_tokens / rules->config->model.seq_len;
+    train->micro_batch = 1;
+    for (int64_t n = 2; n <= WISH; n++) {
+        if (sequences > 0 && sequences % n == 0) train->micro_batch = n;
+    }
+    derive(rules, "train.micro_batch");
+}
+
+static void rule_batch(seo_rules *rules) {
+    if (!given(rules, "train.micro_batch")) default_micro_batch(rules);
+    const seo_train_config *train = &rules->config->train;
+    const int64_t seq_len = rules->config->model.seq_len, micro = train->micro_batch;
+    const int64_t unit = micro * seq_len; /* at most 2^40 by their ranges */
+    if (train->batch_tokens % unit == 0) return;
+    char near[2 * SEO_SHORT_TEXT], other[96] = "";
+    near_multiples(near, train->batch_tokens, unit);
+    if (train->batch_tokens % seq_len == 0) {
+        int64_t below = 0, above = 0;
+        near_divisors(train->batch_tokens / seq_len, micro, &below, &above);
+        snprintf(other, sizeof other, "; or keep it with train.micro_batch %" PRId64,
+                 below > 0 ? below : above);
+    }
+    complain(rules,
+             from_set(rules, "train.batch_tokens")
+                 ? "train.batch_tokens"
+                 : blame(rules, blame(rules, "train.batch_tokens", "train.micro_batch"),
+                         "model.seq_len"),
+             "train.batch_tokens %" PRId64 " is not a multiple of train.micro_batch x model.seq_len"
+             " = %" PRId64 " x %" PRId64 " = %" PRId64 "; the nearest: %s%s",
+             train->batch_tokens, micro, seq_len, unit, near, other);
+}
+
+static void rule_total_tokens(seo_rules *rules) {
+    const seo_train_config *train = &rules->config->train;
+    int64_t total = 0;
+    if (seo_mul_ok(train->steps, train->batch_tokens, &total)) return;
+    complain(rules, blame(rules, "train.steps", "train.batch_tokens"),
+             "train.steps x train.batch_tokens = %" PRId64 " x %" PRId64
+             " tokens is more than can be counted; at most %" PRId64 " steps",
+             train->steps, train->batch_tokens, INT64_MAX / train->batch_tokens);
+}
+
+/* ---- the schedule ---- */
+
+static void rule_schedule_steps(seo_rules *rules) {
+    seo_schedule_config *schedule = &rules->config->schedule;
+    const seo_train_config *train = &rules->config->train;
+    if (schedule->name == SEO_SCHEDULE_CONSTANT) {
+        forget(rules, "schedule.decay_steps");
+        forget(rules, "schedule.decay_tokens");
+    }
+    if (schedule->warmup_tokens > 0) {
+        schedule->warmup_steps = seo_div_up(schedule->warmup_tokens, train->batch_tokens);
+    }
+    derive(rules, "schedule.warmup_steps");
+    if (schedule->decay_tokens > 0) {
+        schedule->decay_steps = seo_div_up(schedule->decay_tokens, train->batch_tokens);
+    } else if (!given(rules, "schedule.decay_steps")) {
+        schedule->decay_steps = schedule->name == SEO_SCHEDULE_CONSTANT ? 0
+                                : schedule->name == SEO_SCHEDULE_WSD    ? train->steps / 5
+                                                                        : train->steps;
+    }
+    derive(rules, "schedule.decay_steps");
+}
+
+static void rule_warmup_fits(seo_rules *rules) {
+    const seo_schedule_config *schedule = &rules->config->schedule;
+    const int64_t steps = rules->config->train.steps;
+    const char *warmup =
+        schedule->warmup_tokens > 0 ? "schedule.warmup_tokens" : "schedule.warmup_steps";
+    if (schedule->warmup_steps > steps) {
+        complain(rules, blame(rules, warmup, "train.steps"),
+                 "the warm-up of %" PRId64 " steps is longer than the run of %" PRId64
+                 "; give %s of at most %" PRId64,
+                 schedule->warmup_steps, steps, warmup,
+                 schedule->warmup_tokens > 0 ? steps * rules->config->train.batch_tokens : steps);
+        return;
+    }
+    const bool ends =
+        schedule->name == SEO_SCHEDULE_COSINE || schedule->name == SEO_SCHEDULE_LINEAR;
+    if (ends && schedule->warmup_steps > schedule->decay_steps) {
+        const char *decay =
+            schedule->decay_tokens > 0 ? "schedule.decay_tokens" : "schedule.decay_steps";
+        complain(rules, blame(rules, decay, warmup),
+                 "the decay ends at step %" PRId64 ", inside the warm-up of %" PRId64
+                 " steps; its end counts from the first step",
+                 schedule->decay_steps, schedule->warmup_steps);
+    }
+}
+
+static void rule_wsd_fits(seo_rules *rules) {
+    const seo_schedule_config *schedule = &rules->config->schedule;
+    const int64_t steps = rules->config->train.steps, warmup = schedule->warmup_steps;
+    if (schedule->name != SEO_SCHEDULE_WSD || warmup > steps) return;
+    if (schedule->decay_steps <= steps - warmup) return;
+    const char *decay =
+        schedule->decay_tokens > 0 ? "schedule.decay_tokens" : "schedule.decay_steps";
+    complain(rules, blame(rules, decay, "train.steps"),
+             "warm-up %" PRId64 " + decay %" PRId64 " steps are longer than the run of %" PRId64
+             "; the decay may have %" PRId64 " steps at most",
+             warmup, schedule->decay_steps, steps, steps - warmup);
+}
+
+/* ---- what this version has one legal value for ---- */
+
+static void rule_invariant(seo_rules *rules) {
+    if (!rules->config->parallel.invariant) return;
+    complain(rules, "parallel.invariant",
+             "parallel.invariant: this version runs one process, which needs no such mode: results "
+             "are the same bits for any number of threads; use false");
+}
+
+static void rule_init_from(seo_rules *rules) {
+    if (rules->config->checkpoint.init_from[0] == '\0') return;
+    complain(rules, "checkpoint.init_from",
+             "checkpoint.init_from: this version begins from random parameters only; use null");
+}
+
+static void rule_precision(seo_rules *rules) {
+    rules->config->precision = SEO_PRECISION_F32;
+}
+
+/* What the learning rate's course depends on. */
+#define SCHEDULE_FIELDS                                                                            \
+    "train.steps", "train.batch_tokens", "schedule.name", "schedule.warmup_steps",                 \
+        "schedule.warmup_tokens", "schedule.decay_steps", "schedule.decay_tokens"
+enum { SCHEDULE_NEEDS = 7 };
+
+void seo_rules_apply(seo_rules *rules) {
+    static const struct {
+        const char *needs[SCHEDULE_NEEDS];
+        void (*apply)(seo_rules *rules);
+    } table[] = {
+        {{"data.path", "data.mix"}, rule_data_source},
+        {{"schedule.warmup_steps", "schedule.warmup_tokens"}, rule_warmup_once},
+        {{"schedule.decay_steps", "schedule.decay_tokens"}, rule_decay_once},
+        {{"model.hidden_size", "model.ffn_hidden_size"}, rule_ffn},
+        {{"model.hidden_size", "model.num_heads"}, rule_heads},
+        {{"train.batch_tokens", "train.micro_batch", "model.seq_len"}, rule_batch},
+        {{"train.steps", "train.batch_tokens"}, rule_total_tokens},
+        {{SCHEDULE_FIELDS}, rule_schedule_steps},
+        {{SCHEDULE_FIELDS}, rule_warmup_fits},
+        {{SCHEDULE_FIELDS}, rule_wsd_fits},
+        {{"parallel.invariant"}, rule_invariant},
+        {{"checkpoint.init_from"}, rule_init_from},
+        {{"precision"}, rule_precision},
+    };
+    for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
+        bool whole = true;
+        for (int n = 0; n < SCHEDULE_NEEDS && table[i].needs[n]; n++) {
+            whole = whole && rules->states[index_of(table[i].needs[n])] != SEO_FIELD_BROKEN;
+        }
+        if (whole) table[i].apply(rules);
+    }
+}
