@@ -11,6 +11,10 @@ static void add_shape(seo_buf *out, const seo_ckpt_entry *e, const char *separat
     }
 }
 
+static const char *known(const char *hash) {
+    return hash[0] != '\0' ? hash : "unknown";
+}
+
 static void describe_text(const seo_ckpt *ckpt, seo_buf *out) {
     const seo_ckpt_manifest *m = &ckpt->manifest;
     const seo_ckpt_state *s = &m->state;
@@ -23,7 +27,7 @@ static void describe_text(const seo_ckpt *ckpt, seo_buf *out) {
     seo_buf_format(out, "  training time   %s\n", seo_format_seconds(size, s->train_seconds));
     seo_buf_format(out, "  skipped steps   %s\n", seo_format_count(count, s->skipped_steps));
     seo_buf_format(out, "  configuration   %s\n  data            %s\n  tokenizer       %s\n",
-                   s->config_hash, s->data_sha256, s->tokenizer_sha256);
+                   known(s->config_hash), known(s->data_sha256), known(s->tokenizer_sha256));
     for (int64_t i = 0; i < m->file_count; i++) {
         const seo_ckpt_digest *d = &m->files[i].digest;
         seo_buf_format(out, "  %-22s %10s  xxh3_128 %s\n", m->files[i].name,

@@ -13,14 +13,15 @@ void seo_ckpt_part_name(char out[SEO_CKPT_FILE_NAME_MAX], int64_t part, int64_t 
              (long long)part_count);
 }
 
+/* What names are made of. */
+#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 bool seo_ckpt_name_ok(const char *name) {
     const char *slash = strchr(name, '/');
     if (!slash || slash == name || slash[1] == '\0' || strchr(slash + 1, '/')) return false;
     if (strnlen(name, SEO_CKPT_NAME_MAX) == SEO_CKPT_NAME_MAX) return false;
     if (name[0] == '.' || slash[1] == '.') return false;
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                  "0123456789._-/";
-    return name[strspn(name, allowed)] == '\0';
+    return name[strspn(name, PLAIN "/")] == '\0';
 }
 
 bool seo_ckpt_shape_count(int32_t rank, const int64_t *dims, int64_t *count) {
@@ -206,9 +207,9 @@ static seo_err parse_file(const json_t *object, const char *path, seo_ckpt_file 
     const char *text;
     int64_t block_bytes;
     SEO_TRY(seo_json_string(object, path, "name", &text));
-    if (text[0] == '\0' || text[0] == '.' || strchr(text, '/') ||
+    if (text[0] == '\0' || text[0] == '.' || text[strspn(text, PLAIN)] != '\0' ||
         strlen(text) >= sizeof out->name) {
-        err = SEO_FAIL(SEO_ERR_FORMAT, "%s: a file's name leads out of the folder", path);
+        err = SEO_FAIL(SEO_ERR_FORMAT, "%s: the name of a file is not a plain one", path);
         goto done;
     }
     memcpy(out->name, text, strlen(text) + 1);
