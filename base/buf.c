@@ -46,6 +46,7 @@ void seo_buf_format(seo_buf *b, const char *fmt, ...) {
     va_copy(again, ap);
     const int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
+    if (n < 0) b->failed = true;
     if (n >= 0 && reserve(b, (size_t)n)) {
         vsnprintf(b->data + b->bytes, (size_t)n + 1, fmt, again);
         b->bytes += (size_t)n;

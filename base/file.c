@@ -1,6 +1,5 @@
 #include "base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,10 +27,11 @@ seo_err seo_path_join(char *out, const char *folder, const char *name) {
     return SEO_OK;
 }
 
-/* Opens a regular file for reading and tells its size. */
+/* Opens a regular file for reading and tells its size. O_NONBLOCK keeps a pipe of that name from
+ * waiting for its writer; regular files do not heed it. */
 static seo_err open_regular(const char *path, int *fd, int64_t *bytes) {
     struct stat st;
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0) return failed("open it", path);
     if (fstat(*fd, &st) != 0) {
         const seo_err err = failed("look at it", path);
@@ -118,7 +118,7 @@ seo_err seo_file_write_atomic(const char *path, const void *data, int64_t bytes)
     const int n = snprintf(temporary, sizeof temporary, "%s.tmp.%ld", path, (long)getpid());
     if (n < 0 || n >= SEO_PATH_MAX) return SEO_FAIL(SEO_ERR_IO, "%s: the path is too long", path);
     folder_of(path, folder);
-    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return failed("create it", temporary);
     made = true;
     SEO_TRY(write_fully(fd, temporary, data, bytes));
@@ -164,7 +164,9 @@ static seo_err sync_path(const char *path, int flags) {
     seo_err err = SEO_OK;
     const int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) return failed("open it to sync it", path);
-    if (fsync(fd) != 0) err = failed("sync it", path);
+    /* EINVAL: some file systems have no sync of folders and need none. */
+    const bool needless = (flags & O_DIRECTORY) != 0;
+    if (fsync(fd) != 0 && !(needless && errno == EINVAL)) err = failed("sync it", path);
     if (close(fd) != 0 && err == SEO_OK) err = failed("close it", path);
     return err;
 }
@@ -186,6 +188,7 @@ seo_err seo_rename(const char *from, const char *to) {
 seo_err seo_file_bytes(const char *path, int64_t *bytes) {
     struct stat st;
     if (stat(path, &st) != 0) return failed("look at it", path);
+    if (!S_ISREG(st.st_mode)) return SEO_FAIL(SEO_ERR_IO, "%s: not a regular file", path);
     *bytes = (int64_t)st.st_size;
     return SEO_OK;
 }

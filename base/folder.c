@@ -16,7 +16,7 @@ static seo_err failed(const char *what, const char *path) {
 }
 
 static seo_err make_one(const char *path) {
-    if (mkdir(path, 0755) == 0) return SEO_OK;
+    if (mkdir(path, 0777) == 0) return SEO_OK;
     const int reason = errno;
     if (reason == EEXIST) {
         seo_path_kind kind = SEO_PATH_NONE;
@@ -90,6 +90,10 @@ void seo_names_free(seo_names *names) {
 seo_err seo_dir_remove(const char *path) {
     seo_err err = SEO_OK;
     seo_names names = {0};
+    struct stat top;
+    /* Listing would follow a link and empty what it points at. */
+    if (lstat(path, &top) == 0 && !S_ISDIR(top.st_mode))
+        return SEO_FAIL(SEO_ERR_IO, "%s: cannot remove the folder: it is none", path);
     err = seo_dir_list(path, &names);
     if (err == SEO_ERR_MISSING) return SEO_OK;
     if (err != SEO_OK) return err;

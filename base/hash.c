@@ -57,6 +57,10 @@ static uint32_t crc_table(uint32_t crc, const unsigned char *p, size_t bytes) {
     return crc;
 }
 
+uint32_t seo_crc32c_portable(uint32_t crc, const void *data, size_t bytes) {
+    return ~crc_table(~crc, data, bytes);
+}
+
 uint32_t seo_crc32c(uint32_t crc, const void *data, size_t bytes) {
     return ~(has_hardware() ? crc_hardware(~crc, data, bytes) : crc_table(~crc, data, bytes));
 }

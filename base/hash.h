@@ -15,6 +15,8 @@ extern "C" {
 /* CRC-32C (Castagnoli) of data, continuing from `crc` (0 to begin). crc32c("123456789") =
  * 0xe3069283. */
 uint32_t seo_crc32c(uint32_t crc, const void *data, size_t bytes);
+/* The same without the processor's instruction: its oracle in tests. */
+uint32_t seo_crc32c_portable(uint32_t crc, const void *data, size_t bytes);
 
 /* XXH3 64-bit, seed 0: document identity inside a corpus. */
 uint64_t seo_hash64(const void *data, size_t bytes);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,15 +34,22 @@ void seo_log_set_level(seo_log_level level) {
 }
 
 bool seo_log_is_live(void) {
-    return g_log.terminal && g_log.options.live;
+    return g_log.terminal && g_log.options.live && g_log.options.level <= SEO_LOG_INFO;
 }
 
 static void erase_live(void) {
     if (g_log.live[0] != '\0') fputs("\r\033[K", stderr);
 }
 
+/* A line that wraps could not be rewritten in place, so it is cut at the terminal's width. */
+static int terminal_columns(void) {
+    struct winsize size = {0};
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return 79;
+    return size.ws_col - 1;
+}
+
 static void redraw_live(void) {
-    if (g_log.live[0] != '\0') fputs(g_log.live, stderr);
+    if (g_log.live[0] != '\0') fprintf(stderr, "%.*s", terminal_columns(), g_log.live);
     fflush(stderr);
 }
 

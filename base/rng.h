@@ -60,9 +60,10 @@ SEO_HOST_DEVICE static inline uint32_t seo_rng_u32(seo_rng_key key, uint64_t ind
     return seo_philox(key, index >> 2).v[index & 3];
 }
 
-/* Uniform in (0, 1): (top 24 bits + 0.5) / 2^24, exact in f32's neighbourhood, never 0 or 1. */
+/* Uniform in (0, 1): (top 23 bits + 0.5) / 2^23, exact in f32, never 0 or 1. A 24th bit would round
+ * the largest value up to 1. */
 SEO_HOST_DEVICE static inline float seo_uniform_from(uint32_t bits) {
-    return ((float)(bits >> 8) + 0.5f) * (1.0f / 16777216.0f);
+    return ((float)(bits >> 9) + 0.5f) * (1.0f / 8388608.0f);
 }
 
 #ifdef __cplusplus

@@ -122,6 +122,7 @@ void seo_sha256_init(seo_sha256 *s) {
 void seo_sha256_add(seo_sha256 *s, const void *data, size_t bytes) {
     const unsigned char *p = data;
     size_t held = (size_t)(s->bytes % 64);
+    if (bytes == 0) return; /* data may be NULL then. */
     s->bytes += bytes;
     if (held > 0) {
         const size_t take = bytes < 64 - held ? bytes : 64 - held;

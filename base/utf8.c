@@ -1,4 +1,6 @@
 /* UTF-8 as RFC 3629 defines it. Declared in base/text.h. */
+#include <string.h>
+
 #include "base/text.h"
 
 int seo_utf8_decode(const unsigned char *p, const unsigned char *end, int32_t *cp) {
@@ -39,6 +41,10 @@ int seo_utf8_encode(int32_t cp, unsigned char out[4]) {
 int64_t seo_utf8_first_bad(const void *data, size_t bytes) {
     const unsigned char *start = data, *p = start, *end = start + bytes;
     while (p < end) {
+        uint64_t word = 0;
+        /* Eight ASCII bytes at once: most text. */
+        while (end - p >= 8 && (memcpy(&word, p, 8), (word & 0x8080808080808080u) == 0)) p += 8;
+        if (p == end) break;
         int32_t cp = 0;
         const int length = seo_utf8_decode(p, end, &cp);
         if (cp < 0) return p - start;

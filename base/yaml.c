@@ -1,3 +1,5 @@
+/* The parser's events become our own tree at once: only they carry the place of everything, and
+ * aliases, second documents and deep nesting can be refused where they stand. */
 #include "base/yaml.h"
 
 #include <libfyaml.h>
@@ -9,250 +11,355 @@
 #include "base/check.h"
 #include "base/file.h"
 
-enum { YAML_MAX_BYTES = 1 << 20, YAML_MAX_DEPTH = 32 };
+enum { TEXT_MAX = 1 << 20, DEPTH_MAX = 32 };
 
-/* The parsed tree is copied out of libfyaml into nodes that know their place, because libfyaml
- * gives none for maps and no node at all for an empty value. */
 struct seo_yaml_node {
     seo_yaml_kind kind;
-    bool plain_null;
-    char *text;         /* scalars */
-    int64_t start, end; /* byte range in the source that a caret underlines */
-    int64_t count;
-    seo_yaml_node *keys;  /* maps */
-    seo_yaml_node *items; /* values of a map, items of a list */
+    bool is_null;
+    char *text;
+    seo_yaml_place place;
+    int32_t width;         /* columns the caret underlines */
+    seo_yaml_node **items; /* of a map: key, value, key, value ... */
+    int64_t count, capacity;
 };
 
 struct seo_yaml {
-    char *name;
-    char *source;
-    int64_t bytes;
+    char *name, *text;
+    size_t bytes;
     seo_yaml_node *root;
 };
 
-static void node_clear(seo_yaml_node *node) {
-    for (int64_t i = 0; i < node->count; i++) {
-        if (node->keys) node_clear(&node->keys[i]);
-        if (node->items) node_clear(&node->items[i]);
-    }
-    free(node->text);
-    free(node->keys);
+static void node_free(seo_yaml_node *node) {
+    if (node == NULL) return;
+    for (int64_t i = 0; i < node->count; i++) node_free(node->items[i]);
     free(node->items);
+    free(node->text);
+    free(node);
 }
 
 void seo_yaml_free(seo_yaml *doc) {
-    if (!doc) return;
-    if (doc->root) node_clear(doc->root);
-    free(doc->root);
-    free(doc->source);
+    if (doc == NULL) return;
+    node_free(doc->root);
+    free(doc->text);
     free(doc->name);
     free(doc);
 }
 
-static seo_yaml_place place_of(const seo_yaml *doc, int64_t at) {
-    seo_yaml_place place = {1, 1};
-    for (int64_t i = 0; i < at && i < doc->bytes; i++) {
-        const unsigned char c = (unsigned char)doc->source[i];
-        if (c == '\n') {
-            place.line++;
-            place.column = 1;
-        } else if ((c & 0xC0) != 0x80) {
-            place.column++;
-        }
+/* Reports. */
+
+static const char *find_line(const seo_yaml *doc, int32_t line, size_t *bytes) {
+    const char *p = doc->text, *end = doc->text + doc->bytes;
+    for (int32_t i = 1; i < line && p < end; i++) {
+        const char *next = memchr(p, '\n', (size_t)(end - p));
+        p = next != NULL ? next + 1 : end;
     }
-    return place;
+    const char *stop = memchr(p, '\n', (size_t)(end - p));
+    *bytes = (size_t)((stop != NULL ? stop : end) - p);
+    if (*bytes > 0 && p[*bytes - 1] == '\r') --*bytes;
+    return p;
 }
 
-/* "name:line:column: error: text", the source line and a caret under bytes [start, end). */
-static void report_at(const seo_yaml *doc, int64_t start, int64_t end, const char *text,
-                      seo_buf *out) {
-    const seo_yaml_place place = place_of(doc, start);
-    seo_buf_format(out, "%s:%d:%d: error: %s\n", doc->name, place.line, place.column, text);
-    int64_t line = seo_min_i64(start, doc->bytes), stop = line;
-    while (line > 0 && doc->source[line - 1] != '\n') line--;
-    while (stop < doc->bytes && doc->source[stop] != '\n' && doc->source[stop] != '\r') stop++;
-    if (stop - line > 160) return;
-    seo_buf_format(out, "  %.*s\n  ", (int)(stop - line), doc->source + line);
-    for (int64_t i = line; i < seo_min_i64(start, stop); i++) {
-        const unsigned char c = (unsigned char)doc->source[i];
-        if ((c & 0xC0) != 0x80) seo_buf_text(out, c == '\t' ? "\t" : " ");
+/* The line's part around the place, and the caret under it. Columns are code points; a tab before
+ * the caret is repeated, so that both lines are equally wide. */
+static void add_source(const seo_yaml *doc, seo_yaml_place at, int32_t width, seo_buf *out) {
+    enum { BEFORE = 60, SHOWN = 100 };
+    size_t bytes;
+    const char *line = find_line(doc, at.line, &bytes);
+    const unsigned char *p = (const unsigned char *)line, *end = p + bytes;
+    int32_t first = at.column > SHOWN - 20 ? at.column - BEFORE : 1, column = 1;
+    seo_buf caret = {0};
+    seo_buf_text(out, "  ");
+    for (int32_t cp; p < end && column < first + SHOWN; column++) {
+        int length = seo_utf8_decode(p, end, &cp);
+        if (column >= first) {
+            seo_buf_add(out, p, (size_t)length);
+            if (column < at.column) seo_buf_add(&caret, cp == '\t' ? "\t" : " ", 1);
+        }
+        p += length;
     }
+    for (int32_t i = seo_buf_check(&caret) == SEO_OK ? column : 0; i > 0 && i < at.column; i++)
+        seo_buf_add(&caret, " ", 1); /* A place past the line's end. */
+    seo_buf_text(out, "\n  ");
+    if (caret.bytes > 0) seo_buf_add(out, caret.data, caret.bytes);
     seo_buf_text(out, "^");
-    for (int64_t i = start + 1; i < seo_min_i64(end, stop); i++) {
-        if (((unsigned char)doc->source[i] & 0xC0) != 0x80) seo_buf_text(out, "~");
-    }
+    for (int32_t i = 1; i < width && i < column - at.column; i++) seo_buf_text(out, "~");
     seo_buf_text(out, "\n");
+    seo_buf_free(&caret);
 }
 
-/* Raises SEO_ERR_USAGE with the report of one mistake. */
-static seo_err fail_at(const seo_yaml *doc, int64_t start, int64_t end, const char *text) {
+static void add_report(const seo_yaml *doc, seo_yaml_place at, int32_t width, const char *text,
+                       seo_buf *out) {
+    seo_buf_format(out, "%s:%d:%d: error: %s\n", doc->name, at.line, at.column, text);
+    add_source(doc, at, width, out);
+}
+
+void seo_yaml_report(const seo_yaml *doc, seo_yaml_node *node, seo_buf *out, const char *fmt, ...) {
+    char *text = NULL;
+    va_list ap;
+    va_start(ap, fmt);
+    int length = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    if (length < 0) {
+        out->failed = true;
+        return;
+    }
+    add_report(doc, node->place, node->width, text, out);
+    free(text);
+}
+
+static seo_err fail_report(const seo_yaml *doc, seo_yaml_place at, int32_t width,
+                           const char *text) {
     seo_buf report = {0};
-    report_at(doc, start, end, text, &report);
-    if (report.bytes > 0) report.data[report.bytes - 1] = '\0';
-    const seo_err err = SEO_FAIL(SEO_ERR_USAGE, "%s", report.data ? report.data : text);
+    add_report(doc, at, width, text, &report);
+    seo_err err = seo_buf_check(&report);
+    if (err == SEO_OK) {
+        report.data[report.bytes - 1] = '\0'; /* The printer ends the line. */
+        err = SEO_FAIL(SEO_ERR_USAGE, "%s", report.data);
+    }
     seo_buf_free(&report);
     return err;
 }
 
-static seo_err copy_node(const seo_yaml *doc, struct fy_node *from, int depth, int64_t fallback,
-                         seo_yaml_node *to);
+/* From events to nodes. */
 
-static seo_err copy_scalar(const seo_yaml *doc, struct fy_node *from, int64_t fallback,
-                           seo_yaml_node *to) {
-    to->kind = SEO_YAML_SCALAR;
-    to->start = fallback;
-    to->end = fallback + 1;
-    to->plain_null = true;
-    size_t length = 0;
-    const char *text = from ? fy_node_get_scalar(from, &length) : NULL;
-    struct fy_token *token = from ? fy_node_get_scalar_token(from) : NULL;
-    const struct fy_mark *start = token ? fy_token_start_mark(token) : NULL;
-    const struct fy_mark *end = token ? fy_token_end_mark(token) : NULL;
-    if (start && end && length > 0) {
-        to->start = (int64_t)start->input_pos;
-        to->end = (int64_t)end->input_pos;
-    }
-    if (from && fy_node_is_alias(from)) {
-        return fail_at(doc, to->start, to->end, "aliases are not supported: write the value out");
-    }
-    const bool plain = !from || fy_node_get_style(from) == FYNS_PLAIN;
-    static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
-    bool null_word = length == 0;
-    for (int i = 1; i < SEO_COUNT_OF(nulls); i++) {
-        null_word =
-            null_word || (strlen(nulls[i]) == length && memcmp(text, nulls[i], length) == 0);
-    }
-    to->plain_null = plain && null_word;
-    if (to->plain_null) length = 0;
-    if (length > 0 && memchr(text, '\0', length)) {
-        return fail_at(doc, to->start, to->end, "a NUL character inside a value");
-    }
-    to->text = malloc(length + 1);
-    if (!to->text) return SEO_FAIL(SEO_ERR_MEMORY, "%s: a value", doc->name);
-    if (length > 0) memcpy(to->text, text, length);
-    to->text[length] = '\0';
-    return SEO_OK;
+typedef struct builder {
+    seo_yaml *doc;
+    seo_yaml_node *open[DEPTH_MAX];
+    int depth;
+} builder;
+
+static seo_err out_of_memory(const seo_yaml *doc) {
+    return SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory to read it", doc->name);
 }
 
-static seo_err copy_map(const seo_yaml *doc, struct fy_node *from, int depth, int64_t fallback,
-                        seo_yaml_node *to) {
-    const int count = fy_node_mapping_item_count(from);
-    to->kind = SEO_YAML_MAP;
-    to->start = fallback;
-    to->end = fallback + 1;
-    if (count <= 0) return SEO_OK;
-    to->keys = calloc((size_t)count, sizeof *to->keys);
-    to->items = calloc((size_t)count, sizeof *to->items);
-    to->count = to->keys && to->items ? count : 0;
-    if (to->count == 0) return SEO_FAIL(SEO_ERR_MEMORY, "%s: a map of %d keys", doc->name, count);
-    for (int i = 0; i < count; i++) {
-        struct fy_node_pair *pair = fy_node_mapping_get_by_index(from, i);
-        struct fy_node *key = fy_node_pair_key(pair);
-        seo_err err = copy_node(doc, key, depth + 1, fallback, &to->keys[i]);
-        if (err == SEO_OK && to->keys[i].kind != SEO_YAML_SCALAR) {
-            err = fail_at(doc, to->keys[i].start, to->keys[i].end, "a key must be a plain word");
+/* Gives `node` to the innermost open map or list, or makes it the root. */
+static seo_err attach(builder *b, seo_yaml_node *node) {
+    if (b->depth == 0) {
+        SEO_ASSERT(b->doc->root == NULL);
+        b->doc->root = node;
+        return SEO_OK;
+    }
+    seo_yaml_node *parent = b->open[b->depth - 1];
+    if (parent->count == parent->capacity) {
+        int64_t capacity = parent->capacity > 0 ? parent->capacity * 2 : 8;
+        seo_yaml_node **items = realloc(parent->items, (size_t)capacity * sizeof *items);
+        if (items == NULL) {
+            node_free(node);
+            return out_of_memory(b->doc);
         }
-        if (err == SEO_OK)
-            err = copy_node(doc, fy_node_pair_value(pair), depth + 1, to->keys[i].start,
-                            &to->items[i]);
-        if (err != SEO_OK) return err;
+        parent->items = items;
+        parent->capacity = capacity;
     }
-    to->start = to->keys[0].start;
-    to->end = to->keys[0].end;
+    bool is_key = parent->kind == SEO_YAML_MAP && parent->count % 2 == 0;
+    parent->items[parent->count++] = node;
+    if (is_key && node->kind != SEO_YAML_SCALAR)
+        return fail_report(b->doc, node->place, node->width, "a key must be a single word or text");
     return SEO_OK;
 }
 
-static seo_err copy_list(const seo_yaml *doc, struct fy_node *from, int depth, int64_t fallback,
-                         seo_yaml_node *to) {
-    const int count = fy_node_sequence_item_count(from);
-    to->kind = SEO_YAML_LIST;
-    to->start = fallback;
-    to->end = fallback + 1;
-    if (count <= 0) return SEO_OK;
-    to->items = calloc((size_t)count, sizeof *to->items);
-    if (!to->items) return SEO_FAIL(SEO_ERR_MEMORY, "%s: a list of %d items", doc->name, count);
-    to->count = count;
-    for (int i = 0; i < count; i++) {
-        const seo_err err = copy_node(doc, fy_node_sequence_get_by_index(from, i), depth + 1,
-                                      fallback, &to->items[i]);
-        if (err != SEO_OK) return err;
-    }
-    to->start = to->items[0].start;
-    to->end = to->items[0].end;
+static seo_err new_node(builder *b, struct fy_event *event, seo_yaml_kind kind,
+                        seo_yaml_node **out) {
+    const struct fy_mark *mark = fy_event_start_mark(event);
+    seo_yaml_node *node = calloc(1, sizeof *node);
+    if (node == NULL) return out_of_memory(b->doc);
+    node->kind = kind;
+    node->width = 1;
+    node->place = (seo_yaml_place){.line = 1, .column = 1};
+    if (mark != NULL) node->place = (seo_yaml_place){mark->line + 1, mark->column + 1};
+    *out = node;
     return SEO_OK;
 }
 
-static seo_err copy_node(const seo_yaml *doc, struct fy_node *from, int depth, int64_t fallback,
-                         seo_yaml_node *to) {
-    if (depth > YAML_MAX_DEPTH)
-        return fail_at(doc, fallback, fallback + 1, "nested more than 32 deep");
-    if (!from || fy_node_is_scalar(from)) return copy_scalar(doc, from, fallback, to);
-    if (fy_node_is_mapping(from)) return copy_map(doc, from, depth, fallback, to);
-    return copy_list(doc, from, depth, fallback, to);
+static bool spells_null(const char *text) {
+    static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
+    for (int64_t i = 0; i < SEO_COUNT_OF(nulls); i++)
+        if (strcmp(text, nulls[i]) == 0) return true;
+    return false;
 }
 
-static int64_t offset_of(const seo_yaml *doc, int line, int column) {
-    int64_t at = 0;
-    for (int n = 1; n < line && at < doc->bytes; at++) n += doc->source[at] == '\n';
-    return seo_min_i64(at + (column > 0 ? column - 1 : 0), doc->bytes);
-}
-
-/* Every message libfyaml collected, as one report. */
-static seo_err syntax_error(const seo_yaml *doc, struct fy_diag *diag) {
-    seo_buf report = {0};
-    void *position = NULL;
-    const struct fy_diag_error *error = NULL;
-    while ((error = fy_diag_errors_iterate(diag, &position))) {
-        const int64_t at = offset_of(doc, error->line, error->column);
-        report_at(doc, at, at + 1, error->msg ? error->msg : "not valid YAML", &report);
+/* An empty value stands nowhere: its place is its key's. */
+static void place_scalar(const builder *b, struct fy_event *event, seo_yaml_node *node) {
+    const struct fy_mark *end = fy_event_end_mark(event);
+    const seo_yaml_node *parent = b->depth > 0 ? b->open[b->depth - 1] : NULL;
+    bool is_value = parent != NULL && parent->kind == SEO_YAML_MAP && parent->count % 2 == 1;
+    if (node->is_null && node->text[0] == '\0' && is_value) {
+        node->place = parent->items[parent->count - 1]->place;
+        node->width = parent->items[parent->count - 1]->width;
+    } else if (end != NULL && end->line + 1 == node->place.line) {
+        node->width = end->column + 1 - node->place.column;
+    } else {
+        node->width = INT32_MAX; /* To the end of its first line. */
     }
-    if (report.bytes == 0) report_at(doc, 0, 1, "not valid YAML", &report);
-    if (report.bytes > 0) report.data[report.bytes - 1] = '\0';
-    const seo_err err = SEO_FAIL(SEO_ERR_USAGE, "%s", report.data ? report.data : "not valid YAML");
-    seo_buf_free(&report);
+}
+
+static seo_err add_scalar(builder *b, struct fy_event *event) {
+    seo_yaml_node *node = NULL;
+    seo_err err = new_node(b, event, SEO_YAML_SCALAR, &node);
+    if (err != SEO_OK) return err;
+    size_t bytes = 0;
+    const char *text = fy_token_get_text(event->scalar.value, &bytes);
+    if (text != NULL || bytes == 0) node->text = strndup(text != NULL ? text : "", bytes);
+    if (node->text == NULL) {
+        node_free(node);
+        return out_of_memory(b->doc);
+    }
+    bool plain = fy_token_scalar_style(event->scalar.value) == FYSS_PLAIN;
+    node->is_null = plain && spells_null(node->text);
+    place_scalar(b, event, node);
+    SEO_TRY(attach(b, node));
+    if (strlen(node->text) != bytes)
+        err =
+            fail_report(b->doc, node->place, node->width, "a text may not hold the character NUL");
+    if (node->is_null) node->text[0] = '\0';
+done:
     return err;
 }
 
-static seo_err parse_source(seo_yaml *doc) {
-    seo_err err = SEO_OK;
-    struct fy_document *tree = NULL;
-    struct fy_diag *diag = fy_diag_create(NULL);
-    if (!diag) return SEO_FAIL(SEO_ERR_MEMORY, "%s: a YAML parser", doc->name);
-    fy_diag_set_collect_errors(diag, true);
-    const struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_DEFAULT_PARSE, .diag = diag};
-    tree = fy_document_build_from_string(&cfg, doc->source, (size_t)doc->bytes);
-    if (!tree || fy_diag_got_error(diag)) SEO_TRY(syntax_error(doc, diag));
-    struct fy_node *root = fy_document_root(tree);
-    if (!root || (fy_node_is_scalar(root) && fy_node_get_scalar_length(root) == 0)) goto done;
-    doc->root = calloc(1, sizeof *doc->root);
-    if (!doc->root) SEO_TRY(SEO_FAIL(SEO_ERR_MEMORY, "%s: the document", doc->name));
-    SEO_TRY(copy_node(doc, root, 0, 0, doc->root));
+static seo_err open_container(builder *b, struct fy_event *event, seo_yaml_kind kind) {
+    seo_yaml_node *node = NULL;
+    seo_err err = new_node(b, event, kind, &node);
+    if (err != SEO_OK) return err;
+    seo_yaml_place at = node->place;
+    SEO_TRY(attach(b, node));
+    if (b->depth == DEPTH_MAX)
+        err = fail_report(b->doc, at, 1, "maps and lists are nested more than 32 deep");
+    else
+        b->open[b->depth++] = node;
 done:
-    if (tree) fy_document_destroy(tree);
+    return err;
+}
+
+static int compare_keys(const void *a, const void *b) {
+    const seo_yaml_node *x = *(seo_yaml_node *const *)a, *y = *(seo_yaml_node *const *)b;
+    int order = strcmp(x->text, y->text);
+    if (order != 0) return order;
+    if (x->place.line != y->place.line) return x->place.line < y->place.line ? -1 : 1;
+    return (x->place.column > y->place.column) - (x->place.column < y->place.column);
+}
+
+/* Sorted aside, so that a map of very many keys costs n log n. */
+static seo_err check_keys(const builder *b, const seo_yaml_node *map) {
+    seo_err err = SEO_OK;
+    int64_t pairs = map->count / 2;
+    if (pairs < 2) return SEO_OK;
+    const seo_yaml_node **keys = malloc((size_t)pairs * sizeof *keys);
+    if (keys == NULL) return out_of_memory(b->doc);
+    for (int64_t i = 0; i < pairs; i++) keys[i] = map->items[2 * i];
+    qsort(keys, (size_t)pairs, sizeof *keys, compare_keys);
+    for (int64_t i = 1; i < pairs; i++) {
+        if (strcmp(keys[i - 1]->text, keys[i]->text) != 0) continue;
+        char text[160];
+        snprintf(text, sizeof text, "duplicate key '%.80s'; the first is in line %d", keys[i]->text,
+                 keys[i - 1]->place.line);
+        err = fail_report(b->doc, keys[i]->place, keys[i]->width, text);
+        break;
+    }
+    free(keys);
+    return err;
+}
+
+static seo_err refuse(builder *b, struct fy_event *event, const char *text) {
+    const struct fy_mark *mark = fy_event_start_mark(event);
+    seo_yaml_place at = {1, 1};
+    if (mark != NULL) at = (seo_yaml_place){mark->line + 1, mark->column + 1};
+    return fail_report(b->doc, at, 1, text);
+}
+
+static seo_err take_event(builder *b, struct fy_event *event) {
+    /* A document that starts without a mark of its own is told by its first node. */
+    bool starts_here = event->type == FYET_SCALAR || event->type == FYET_MAPPING_START ||
+                       event->type == FYET_SEQUENCE_START ||
+                       (event->type == FYET_DOCUMENT_START && fy_event_start_mark(event) != NULL);
+    if (b->doc->root != NULL && b->depth == 0 && starts_here)
+        return refuse(b, event, "a second document begins here, one is read");
+    switch (event->type) {
+    case FYET_SCALAR: return add_scalar(b, event);
+    case FYET_MAPPING_START: return open_container(b, event, SEO_YAML_MAP);
+    case FYET_SEQUENCE_START: return open_container(b, event, SEO_YAML_LIST);
+    case FYET_MAPPING_END: b->depth--; return check_keys(b, b->open[b->depth]);
+    case FYET_SEQUENCE_END: b->depth--; return SEO_OK;
+    case FYET_ALIAS: return refuse(b, event, "aliases are not read: write the value out");
+    default: return SEO_OK;
+    }
+}
+
+/* The parser's own complaint. */
+static seo_err fail_syntax(const seo_yaml *doc, struct fy_diag *diag) {
+    void *position = NULL;
+    const struct fy_diag_error *why = fy_diag_errors_iterate(diag, &position);
+    if (why == NULL) return SEO_FAIL(SEO_ERR_USAGE, "%s: is not readable as YAML", doc->name);
+    seo_yaml_place at = {why->line > 0 ? why->line : 1, why->column > 0 ? why->column : 1};
+    return fail_report(doc, at, 1, why->msg);
+}
+
+static seo_err build(seo_yaml *doc) {
+    seo_err err = SEO_OK;
+    builder b = {.doc = doc};
+    struct fy_parser *parser = NULL;
+    struct fy_diag_cfg diag_options;
+    fy_diag_cfg_default(&diag_options);
+    diag_options.fp = NULL;
+    diag_options.colorize = false;
+    struct fy_diag *diag = fy_diag_create(&diag_options);
+    if (diag == NULL) return out_of_memory(doc);
+    fy_diag_set_collect_errors(diag, true);
+    struct fy_parse_cfg options = {.search_path = "", .flags = FYPCF_QUIET, .diag = diag};
+    parser = fy_parser_create(&options);
+    if (parser == NULL || fy_parser_set_string(parser, doc->text, doc->bytes) != 0) {
+        err = out_of_memory(doc);
+        goto done;
+    }
+    for (struct fy_event *event; err == SEO_OK && (event = fy_parser_parse(parser)) != NULL;) {
+        err = take_event(&b, event);
+        fy_parser_event_free(parser, event);
+    }
+    if (err == SEO_OK && doc->root != NULL && doc->root->is_null) {
+        node_free(doc->root);
+        doc->root = NULL;
+    }
+    if (err == SEO_OK && (fy_parser_get_stream_error(parser) || fy_diag_got_error(diag)))
+        err = fail_syntax(doc, diag);
+done:
+    fy_parser_destroy(parser);
     fy_diag_destroy(diag);
     return err;
+}
+
+/* What must hold before libfyaml may see the text. */
+static seo_err check_text(const seo_yaml *doc) {
+    if (doc->bytes > TEXT_MAX)
+        return SEO_FAIL(SEO_ERR_USAGE, "%s: has %zu bytes, at most %d are read", doc->name,
+                        doc->bytes, (int)TEXT_MAX);
+    int64_t bad = seo_utf8_first_bad(doc->text, doc->bytes);
+    const char *nul = bad < 0 ? memchr(doc->text, '\0', doc->bytes) : NULL;
+    if (nul != NULL) bad = nul - doc->text;
+    if (bad < 0) return SEO_OK;
+    seo_yaml_place at = {1, 1};
+    for (int64_t i = 0; i < bad; i++) {
+        bool starts_character = ((unsigned char)doc->text[i] & 0xc0) != 0x80;
+        at.column = doc->text[i] == '\n' ? 1 : at.column + (starts_character ? 1 : 0);
+        if (doc->text[i] == '\n') at.line++;
+    }
+    return SEO_FAIL(SEO_ERR_USAGE, "%s:%d:%d: error: the byte 0x%02x is no UTF-8 text", doc->name,
+                    at.line, at.column, (unsigned char)doc->text[bad]);
 }
 
 seo_err seo_yaml_parse(const char *name, const char *text, size_t bytes, seo_yaml **out) {
     seo_err err = SEO_OK;
     *out = NULL;
-    if (bytes > YAML_MAX_BYTES) {
-        return SEO_FAIL(SEO_ERR_USAGE, "%s: error: %zu bytes, more than a configuration's 1 MiB",
-                        name, bytes);
-    }
     seo_yaml *doc = calloc(1, sizeof *doc);
-    if (!doc) return SEO_FAIL(SEO_ERR_MEMORY, "%s: a document", name);
+    if (doc == NULL) return SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory to read it", name);
     doc->name = strdup(name);
-    doc->source = malloc(bytes + 1);
-    if (!doc->name || !doc->source) SEO_TRY(SEO_FAIL(SEO_ERR_MEMORY, "%s: a document", name));
-    if (bytes > 0) memcpy(doc->source, text, bytes);
-    doc->source[bytes] = '\0';
-    doc->bytes = (int64_t)bytes;
-    const int64_t bad = seo_utf8_first_bad(text, bytes);
-    if (bad >= 0) SEO_TRY(fail_at(doc, bad, bad + 1, "not valid UTF-8"));
-    const char *nul = memchr(doc->source, '\0', bytes);
-    if (nul) SEO_TRY(fail_at(doc, nul - doc->source, nul - doc->source + 1, "a NUL character"));
-    SEO_TRY(parse_source(doc));
+    doc->text = malloc(bytes + 1);
+    if (doc->name == NULL || doc->text == NULL) {
+        err = SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory to read it", name);
+        goto done;
+    }
+    if (bytes > 0) memcpy(doc->text, text, bytes);
+    doc->text[bytes] = '\0';
+    doc->bytes = bytes;
+    SEO_TRY(check_text(doc));
+    SEO_TRY(build(doc));
     *out = doc;
     doc = NULL;
 done:
@@ -263,11 +370,14 @@ done:
 seo_err seo_yaml_load(const char *path, seo_yaml **out) {
     char *text = NULL;
     int64_t bytes = 0;
-    seo_err err = seo_file_read(path, YAML_MAX_BYTES, &text, &bytes);
+    *out = NULL;
+    seo_err err = seo_file_read(path, TEXT_MAX, &text, &bytes);
     if (err == SEO_OK) err = seo_yaml_parse(path, text, (size_t)bytes, out);
     free(text);
     return err;
 }
+
+/* The view. */
 
 seo_yaml_node *seo_yaml_root(seo_yaml *doc) {
     return doc->root;
@@ -278,41 +388,33 @@ seo_yaml_kind seo_yaml_kind_of(seo_yaml_node *node) {
 }
 
 const char *seo_yaml_text(seo_yaml_node *node) {
-    return node->kind == SEO_YAML_SCALAR ? node->text : NULL;
+    return node->text;
 }
 
 bool seo_yaml_is_null(seo_yaml_node *node) {
-    return node->kind == SEO_YAML_SCALAR && node->plain_null;
+    return node->is_null;
 }
 
 int64_t seo_yaml_count(seo_yaml_node *node) {
-    return node->count;
+    return node->kind == SEO_YAML_MAP ? node->count / 2 : node->count;
 }
 
 seo_yaml_node *seo_yaml_item(seo_yaml_node *list, int64_t index) {
     SEO_ASSERT(list->kind == SEO_YAML_LIST && index >= 0 && index < list->count);
-    return &list->items[index];
+    return list->items[index];
 }
 
 seo_yaml_node *seo_yaml_key(seo_yaml_node *map, int64_t index) {
-    SEO_ASSERT(map->kind == SEO_YAML_MAP && index >= 0 && index < map->count);
-    return &map->keys[index];
+    SEO_ASSERT(map->kind == SEO_YAML_MAP && index >= 0 && index < map->count / 2);
+    return map->items[2 * index];
 }
 
 seo_yaml_node *seo_yaml_value(seo_yaml_node *map, int64_t index) {
-    SEO_ASSERT(map->kind == SEO_YAML_MAP && index >= 0 && index < map->count);
-    return &map->items[index];
+    SEO_ASSERT(map->kind == SEO_YAML_MAP && index >= 0 && index < map->count / 2);
+    return map->items[2 * index + 1];
 }
 
 seo_yaml_place seo_yaml_where(const seo_yaml *doc, seo_yaml_node *node) {
-    return place_of(doc, node->start);
-}
-
-void seo_yaml_report(const seo_yaml *doc, seo_yaml_node *node, seo_buf *out, const char *fmt, ...) {
-    char text[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    report_at(doc, node->start, node->end, text, out);
+    (void)doc;
+    return node->place;
 }
