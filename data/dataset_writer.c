@@ -336,7 +336,8 @@ static seo_err begin_manifest(const seo_dataset_writer *writer, const seo_datase
     SEO_TRY(corpus_id(writer, out->corpus_id));
     SEO_TRY(
         seo_json_parse("provenance", origin->provenance, strlen(origin->provenance), &provenance));
-    out->provenance = json_dumps(provenance, JSON_COMPACT | JSON_SORT_KEYS);
+    out->provenance =
+        json_dumps(provenance, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
     out->shards = calloc((size_t)writer->done_count, sizeof *out->shards);
     out->sources = calloc((size_t)origin->source_count + 1, sizeof *out->sources);
     bool enough = out->provenance != NULL && out->shards != NULL && out->sources != NULL;

@@ -40,9 +40,10 @@ seo_err seo_h5_create(const char *path, int64_t align_from, hid_t *file) {
         /* All attributes stay in the root's header, where their order is that of writing. */
         H5Pset_attr_phase_change(create, ROOT_ATTRIBUTES, 0) >= 0;
     if (ready) *file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
+    const seo_err err = *file >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, "cannot be created");
     H5Pclose(access);
     H5Pclose(create);
-    return *file >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, "cannot be created");
+    return err;
 }
 
 seo_err seo_h5_open(const char *path, unsigned flags, hid_t *file) {
@@ -56,16 +57,23 @@ seo_err seo_h5_open(const char *path, unsigned flags, hid_t *file) {
     if (flags == H5F_ACC_RDONLY) ready = ready && H5Pset_file_locking(access, false, true) >= 0;
 #endif
     if (ready) *file = H5Fopen(path, flags, access);
+    const seo_err err =
+        *file >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_FORMAT, path, "HDF5 cannot open it");
     H5Pclose(access);
-    return *file >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_FORMAT, path, "HDF5 cannot open it");
+    return err;
 }
 
 /* A full disk shows in the flush or in the close, depending on what is buffered. */
 seo_err seo_h5_close(const char *path, hid_t *file) {
-    const bool flushed = H5Fflush(*file, H5F_SCOPE_GLOBAL) >= 0;
-    const bool closed = H5Fclose(*file) >= 0;
+    seo_err err = SEO_OK;
+    if (H5Fflush(*file, H5F_SCOPE_GLOBAL) < 0) {
+        err = seo_h5_fail(SEO_ERR_IO, path, "cannot be written");
+    }
+    if (H5Fclose(*file) < 0 && err == SEO_OK) {
+        err = seo_h5_fail(SEO_ERR_IO, path, "cannot be closed");
+    }
     *file = -1;
-    return flushed && closed ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, "cannot be written");
+    return err;
 }
 
 void seo_h5_drop(hid_t *file) {
@@ -75,18 +83,23 @@ void seo_h5_drop(hid_t *file) {
 
 /* ---- attributes ---- */
 
-/* Space and property lists are closed here even when the write fails; a leaked one would keep the
- * file open. */
-static bool put_attribute(hid_t object, const char *key, hid_t file_type, hid_t memory_type,
-                          const void *value) {
+/* Reasons are asked for before anything is closed: a call that succeeds clears them. */
+static seo_err put_attribute(hid_t object, const char *path, const seo_h5_array *a,
+                             const void *data) {
+    seo_err err = SEO_OK;
     const hid_t space = H5Screate(H5S_SCALAR);
-    const hid_t attribute = space >= 0 && file_type >= 0 ? H5Acreate2(object, key, file_type, space,
-                                                                      H5P_DEFAULT, H5P_DEFAULT)
-                                                         : -1;
-    const bool written = attribute >= 0 && H5Awrite(attribute, memory_type, value) >= 0;
-    const bool closed = attribute >= 0 && H5Aclose(attribute) >= 0;
+    const hid_t attribute =
+        space >= 0 && a->file_type >= 0
+            ? H5Acreate2(object, a->name, a->file_type, space, H5P_DEFAULT, H5P_DEFAULT)
+            : -1;
+    if (attribute < 0 || H5Awrite(attribute, a->memory_type, data) < 0) {
+        err = seo_h5_fail(SEO_ERR_IO, path, a->name);
+    }
+    if (attribute >= 0 && H5Aclose(attribute) < 0 && err == SEO_OK) {
+        err = seo_h5_fail(SEO_ERR_IO, path, a->name);
+    }
     if (space >= 0) H5Sclose(space);
-    return written && closed;
+    return err;
 }
 
 /* A NUL-terminated UTF-8 text type of `bytes` bytes, NUL included; -1 when it cannot be made. */
@@ -100,15 +113,17 @@ static hid_t text_type(size_t bytes) {
 }
 
 seo_err seo_h5_put_int(hid_t object, const char *path, const char *key, int64_t value) {
-    const bool done = put_attribute(object, key, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
-    return done ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, key);
+    const seo_h5_array a = {
+        .name = key, .file_type = H5T_STD_I64LE, .memory_type = H5T_NATIVE_INT64, .count = 1};
+    return put_attribute(object, path, &a, &value);
 }
 
 seo_err seo_h5_put_string(hid_t object, const char *path, const char *key, const char *value) {
     const hid_t type = text_type(strlen(value) + 1);
-    const bool done = put_attribute(object, key, type, type, value);
+    const seo_h5_array a = {.name = key, .file_type = type, .memory_type = type, .count = 1};
+    const seo_err err = put_attribute(object, path, &a, value);
     if (type >= 0) H5Tclose(type);
-    return done ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, key);
+    return err;
 }
 
 /* Opens a scalar attribute and gives its type; both are the caller's to close. */
@@ -155,52 +170,71 @@ seo_err seo_h5_get_string(hid_t object, const char *path, const char *key, char 
 
 /* ---- datasets ---- */
 
-static hid_t create_dataset(hid_t place, const char *name, hid_t type, hid_t space) {
+/* Creates and writes; the caller closes *dataset also after an error. */
+static seo_err write_dataset(hid_t place, const char *path, const seo_h5_array *array, hid_t space,
+                             const void *data, hid_t *dataset) {
+    seo_err err = SEO_OK;
     const hid_t create = H5Pcreate(H5P_DATASET_CREATE);
     const bool ready = create >= 0 && H5Pset_layout(create, H5D_CONTIGUOUS) >= 0 &&
                        H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY) >= 0 &&
                        H5Pset_fill_time(create, H5D_FILL_TIME_NEVER) >= 0 &&
                        H5Pset_obj_track_times(create, false) >= 0;
-    const hid_t dataset =
-        ready ? H5Dcreate2(place, name, type, space, H5P_DEFAULT, create, H5P_DEFAULT) : -1;
+    *dataset = ready ? H5Dcreate2(place, array->name, array->file_type, space, H5P_DEFAULT, create,
+                                  H5P_DEFAULT)
+                     : -1;
+    if (*dataset < 0 ||
+        H5Dwrite(*dataset, array->memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0) {
+        err = seo_h5_fail(SEO_ERR_IO, path, array->name);
+    }
     if (create >= 0) H5Pclose(create);
-    return dataset;
+    return err;
 }
 
-seo_err seo_h5_put_array(hid_t file, const char *path, const seo_h5_array *array,
+/* The error of the close counts when there was none before. */
+static seo_err close_dataset(hid_t dataset, const char *path, const char *name, seo_err err) {
+    if (dataset >= 0 && H5Dclose(dataset) < 0 && err == SEO_OK) {
+        err = seo_h5_fail(SEO_ERR_IO, path, name);
+    }
+    return err;
+}
+
+seo_err seo_h5_put_array(hid_t file, const char *path, const seo_h5_array *array, const void *data,
                          const uint32_t *crc) {
+    hid_t dataset = -1;
     const hsize_t count = (hsize_t)array->count;
     const hid_t space = H5Screate_simple(1, &count, NULL);
-    const hid_t dataset =
-        space >= 0 ? create_dataset(file, array->name, array->file_type, space) : -1;
-    bool done = dataset >= 0 && H5Dwrite(dataset, array->memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT,
-                                         array->data) >= 0;
-    if (done && crc != NULL) {
-        done = put_attribute(dataset, "crc32c", H5T_STD_U32LE, H5T_NATIVE_UINT32, crc);
+    seo_err err = write_dataset(file, path, array, space, data, &dataset);
+    if (err == SEO_OK && crc != NULL) {
+        const seo_h5_array a = {.name = "crc32c",
+                                .file_type = H5T_STD_U32LE,
+                                .memory_type = H5T_NATIVE_UINT32,
+                                .count = 1};
+        err = put_attribute(dataset, path, &a, crc);
     }
-    const bool closed = dataset >= 0 && H5Dclose(dataset) >= 0;
+    err = close_dataset(dataset, path, array->name, err);
     if (space >= 0) H5Sclose(space);
-    return done && closed ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, array->name);
+    return err;
 }
 
 seo_err seo_h5_put_text(hid_t group, const char *path, const char *name, const char *text) {
+    hid_t dataset = -1;
     const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t type = text_type(strlen(text) + 1);
-    const hid_t dataset = space >= 0 && type >= 0 ? create_dataset(group, name, type, space) : -1;
-    const bool done =
-        dataset >= 0 && H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
-    const bool closed = dataset >= 0 && H5Dclose(dataset) >= 0;
+    const seo_h5_array a = {.name = name, .file_type = type, .memory_type = type, .count = 1};
+    seo_err err = write_dataset(group, path, &a, space, text, &dataset);
+    err = close_dataset(dataset, path, name, err);
     if (type >= 0) H5Tclose(type);
     if (space >= 0) H5Sclose(space);
-    return done && closed ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, name);
+    return err;
 }
 
 seo_err seo_h5_make_group(hid_t file, const char *path, const char *name, hid_t *group) {
     const hid_t create = H5Pcreate(H5P_GROUP_CREATE);
     const bool ready = create >= 0 && H5Pset_obj_track_times(create, false) >= 0;
     *group = ready ? H5Gcreate2(file, name, H5P_DEFAULT, create, H5P_DEFAULT) : -1;
+    const seo_err err = *group >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, name);
     if (create >= 0) H5Pclose(create);
-    return *group >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, name);
+    return err;
 }
 
 static bool has_shape(hid_t dataset, const seo_h5_array *array) {
@@ -273,19 +307,19 @@ static bool get_crc(hid_t dataset, uint32_t *crc) {
 }
 
 seo_err seo_h5_get_array(hid_t file, const char *path, const seo_h5_array *array,
-                         int64_t file_bytes) {
+                         int64_t file_bytes, void *data) {
     seo_err err = SEO_OK;
     hid_t dataset = -1;
     int64_t offset = 0;
     uint32_t crc = 0;
     SEO_TRY(open_dataset(file, path, array->name, &dataset));
     SEO_TRY(locate(dataset, path, array, file_bytes, &offset));
-    if (H5Dread(dataset, array->memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, array->data) < 0) {
+    if (H5Dread(dataset, array->memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0) {
         err = seo_h5_fail(SEO_ERR_IO, path, array->name);
         goto done;
     }
     const size_t bytes = (size_t)array->count * H5Tget_size(array->memory_type);
-    if (!get_crc(dataset, &crc) || crc != seo_crc32c(0, array->data, bytes)) {
+    if (!get_crc(dataset, &crc) || crc != seo_crc32c(0, data, bytes)) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "%s: /%s is damaged (bytes %" PRId64 " to %" PRId64 ")",
                        path, array->name, offset, offset + (int64_t)bytes);
     }

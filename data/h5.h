@@ -23,15 +23,14 @@ seo_err seo_h5_close(const char *path, hid_t *file);
 /* For the way out after an error: closes without a look. */
 void seo_h5_drop(hid_t *file);
 
-/* A 1-D contiguous dataset: element types in the file and in memory, elements, data. */
+/* A 1-D contiguous dataset: element types in the file and in memory, number of elements. */
 typedef struct seo_h5_array {
     const char *name;
     hid_t file_type, memory_type;
     int64_t count;
-    void *data; /* only read by put */
 } seo_h5_array;
 /* Creates and writes; an attribute crc32c of the stored bytes is added when `crc` is not NULL. */
-seo_err seo_h5_put_array(hid_t file, const char *path, const seo_h5_array *array,
+seo_err seo_h5_put_array(hid_t file, const char *path, const seo_h5_array *array, const void *data,
                          const uint32_t *crc);
 /* A scalar dataset of fixed-length text. */
 seo_err seo_h5_put_text(hid_t group, const char *path, const char *name, const char *text);
@@ -49,9 +48,9 @@ seo_err seo_h5_get_string(hid_t object, const char *path, const char *key, char 
  * contiguous, unfiltered, inside the file. */
 seo_err seo_h5_locate(hid_t file, const char *path, const seo_h5_array *array, int64_t file_bytes,
                       int64_t *offset);
-/* Locates, reads into array->data and checks the dataset's crc32c. */
+/* Locates, reads into data and checks the dataset's crc32c. */
 seo_err seo_h5_get_array(hid_t file, const char *path, const seo_h5_array *array,
-                         int64_t file_bytes);
+                         int64_t file_bytes, void *data);
 
 #ifdef __cplusplus
 }

@@ -273,7 +273,8 @@ static seo_err get_head(const json_t *root, const char *name, seo_manifest *out)
     SEO_TRY(get_hash(root, name, "tokenizer_sha256", SEO_SHA256_HEX - 1, out->tokenizer_sha256));
     SEO_TRY(get_hash(root, name, "corpus_id", SEO_SHA256_HEX - 1, out->corpus_id));
     SEO_TRY(seo_json_object(root, name, "provenance", &provenance));
-    out->provenance = json_dumps(provenance, JSON_COMPACT | JSON_SORT_KEYS);
+    out->provenance =
+        json_dumps(provenance, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
     if (out->provenance == NULL) err = SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory", name);
 done:
     return err;

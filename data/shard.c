@@ -160,19 +160,17 @@ static seo_err take_tables(seo_shard *shard) {
 
 static seo_err read_tables(hid_t file, seo_shard *shard) {
     seo_err err = SEO_OK;
-    seo_h5_array offsets = seo_shard_offsets_array(shard->document_count);
-    seo_h5_array source = seo_shard_source_array(shard->document_count);
-    seo_h5_array hash = seo_shard_hash_array(shard->document_count);
-    seo_h5_array crc = seo_shard_crc_array(shard->block_count);
+    const char *path = shard->path;
+    const int64_t bytes = shard->map.bytes;
+    const seo_h5_array offsets = seo_shard_offsets_array(shard->document_count);
+    const seo_h5_array source = seo_shard_source_array(shard->document_count);
+    const seo_h5_array hash = seo_shard_hash_array(shard->document_count);
+    const seo_h5_array crc = seo_shard_crc_array(shard->block_count);
     SEO_TRY(take_tables(shard));
-    offsets.data = shard->doc_offsets;
-    source.data = shard->doc_source;
-    hash.data = shard->doc_hash;
-    crc.data = shard->block_crc;
-    SEO_TRY(seo_h5_get_array(file, shard->path, &offsets, shard->map.bytes));
-    SEO_TRY(seo_h5_get_array(file, shard->path, &source, shard->map.bytes));
-    SEO_TRY(seo_h5_get_array(file, shard->path, &hash, shard->map.bytes));
-    SEO_TRY(seo_h5_get_array(file, shard->path, &crc, shard->map.bytes));
+    SEO_TRY(seo_h5_get_array(file, path, &offsets, bytes, shard->doc_offsets));
+    SEO_TRY(seo_h5_get_array(file, path, &source, bytes, shard->doc_source));
+    SEO_TRY(seo_h5_get_array(file, path, &hash, bytes, shard->doc_hash));
+    SEO_TRY(seo_h5_get_array(file, path, &crc, bytes, shard->block_crc));
 done:
     return err;
 }

@@ -14,10 +14,11 @@ static uint32_t array_crc(const void *data, int64_t count, int64_t width) {
     return seo_crc32c(0, data, (size_t)(count * width));
 }
 
-static seo_err put_small(hid_t file, const char *path, const seo_h5_array *array) {
-    const uint32_t crc =
-        array_crc(array->data, array->count, (int64_t)H5Tget_size(array->memory_type));
-    return seo_h5_put_array(file, path, array, &crc);
+static seo_err put_small(hid_t file, const char *path, const seo_h5_array *array,
+                         const void *data) {
+    const int64_t width = (int64_t)H5Tget_size(array->memory_type);
+    const uint32_t crc = array_crc(data, array->count, width);
+    return seo_h5_put_array(file, path, array, data, &crc);
 }
 
 static void block_crcs(const seo_shard_data *data, uint32_t *crcs) {
@@ -41,31 +42,21 @@ static void hash_content(const seo_shard_data *data, char out[SEO_XXH128_HEX]) {
     seo_xxh128_hex(each, sizeof each, out);
 }
 
-/* HDF5 takes data to write through the same struct as data to read. */
-static void *unconst(const void *data) {
-    void *out;
-    memcpy(&out, &data, sizeof out);
-    return out;
-}
-
-static seo_err put_data(hid_t file, const char *path, const seo_shard_data *data, uint32_t *crcs) {
+static seo_err put_data(hid_t file, const char *path, const seo_shard_data *data,
+                        const uint32_t *crcs) {
     seo_err err = SEO_OK;
-    const int64_t blocks = seo_div_up(data->token_count, SEO_SHARD_BLOCK_TOKENS);
-    seo_h5_array tokens = seo_shard_tokens_array(data->token_bytes, data->token_count);
-    seo_h5_array offsets = seo_shard_offsets_array(data->document_count);
-    seo_h5_array source = seo_shard_source_array(data->document_count);
-    seo_h5_array hash = seo_shard_hash_array(data->document_count);
-    seo_h5_array crc = seo_shard_crc_array(blocks);
-    tokens.data = unconst(data->tokens);
-    offsets.data = unconst(data->doc_offsets);
-    source.data = unconst(data->doc_source);
-    hash.data = unconst(data->doc_hash);
-    crc.data = crcs;
-    SEO_TRY(seo_h5_put_array(file, path, &tokens, NULL));
-    SEO_TRY(put_small(file, path, &offsets));
-    SEO_TRY(put_small(file, path, &source));
-    SEO_TRY(put_small(file, path, &hash));
-    SEO_TRY(put_small(file, path, &crc));
+    const int64_t documents = data->document_count;
+    const seo_h5_array tokens = seo_shard_tokens_array(data->token_bytes, data->token_count);
+    const seo_h5_array offsets = seo_shard_offsets_array(documents);
+    const seo_h5_array source = seo_shard_source_array(documents);
+    const seo_h5_array hash = seo_shard_hash_array(documents);
+    const seo_h5_array crc =
+        seo_shard_crc_array(seo_div_up(data->token_count, SEO_SHARD_BLOCK_TOKENS));
+    SEO_TRY(seo_h5_put_array(file, path, &tokens, data->tokens, NULL));
+    SEO_TRY(put_small(file, path, &offsets, data->doc_offsets));
+    SEO_TRY(put_small(file, path, &source, data->doc_source));
+    SEO_TRY(put_small(file, path, &hash, data->doc_hash));
+    SEO_TRY(put_small(file, path, &crc, crcs));
 done:
     return err;
 }

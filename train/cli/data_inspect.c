@@ -210,8 +210,8 @@ static seo_err verify(const char *folder, seo_buf *out) {
         &(seo_verify_args){.folder = folder, .on_damage = print_damage, .on_notice = print_notice},
         &found));
     if (found.damages > 0) {
-        return SEO_FAIL(SEO_ERR_FORMAT, "%s: %" PRId64 " damages were found", folder,
-                        found.damages);
+        return SEO_FAIL(SEO_ERR_FORMAT, "%s: is damaged in %" PRId64 " place%s, named above",
+                        folder, found.damages, found.damages == 1 ? "" : "s");
     }
     seo_buf_format(out, "%s: no damage (%" PRId64 " shards, %s blocks, %s)\n", folder, found.shards,
                    seo_format_count(blocks, found.blocks),
