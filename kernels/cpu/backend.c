@@ -68,7 +68,8 @@ static void memory_free(seo_device *dev, void *ptr) {
 }
 
 static seo_err device_open(seo_device *dev) {
-    dev->scratch_bytes = (int64_t)dev->threads * SEO_CPU_SCRATCH_BYTES;
+    dev->scratch_bytes =
+        seo_max_i64(SEO_CPU_SHARED_BYTES, (int64_t)dev->threads * SEO_CPU_SCRATCH_BYTES);
     return memory_take(dev, dev->scratch_bytes, &dev->scratch);
 }
 

@@ -21,6 +21,10 @@ extern "C" {
  * attention. */
 enum { SEO_CPU_SCRATCH_BYTES = 4 << 20 };
 
+/* The least of dev->scratch as a whole: what threads pack together, a matmul's operands, should fit
+ * it in one piece. */
+enum { SEO_CPU_SHARED_BYTES = 32 << 20 };
+
 static inline void *seo_cpu_scratch(seo_device *dev, int thread) {
     return (char *)dev->scratch + (int64_t)thread * SEO_CPU_SCRATCH_BYTES;
 }

@@ -1,9 +1,10 @@
 /* Matrix products, in three layouts, on packed panels of both operands.
  *
- * The output is cut into blocks, each block's k range into pieces of a fixed length. For a piece
- * all threads pack the panels of A and B into the shared scratch, then take tiles of the block from
- * a common queue. An output element belongs to one tile and its sum is made piece by piece, k
- * ascending, so its bits do not depend on the number of threads nor on the size of the blocks.
+ * The product is cut into blocks whose operands fit the scratch of all threads together, which for
+ * most products is one block. The threads pack its panels of A and B, then take tiles of the output
+ * from a common queue: two barriers a block, few enough to share the processor with other work. An
+ * output element's sum is made in pieces of a fixed number of k, ascending, by one thread, so its
+ * bits depend neither on the number of threads nor on the size of the blocks.
  * A few rows times a transposed matrix (generation) is bound by reading B once and is done by dot
  * products straight from it.
  *
@@ -15,9 +16,10 @@
 #include "kernels/cpu/tile.h"
 
 enum {
-    K_PIECE = 384,       /* a panel of B takes 32 to 48 KiB: it streams from the first caches */
-    TASK_ROWS = 120,     /* a multiple of every level's tile; 180 KiB of A stay in L2 */
-    TASK_PANELS_MAX = 8, /* of B */
+    K_PIECE = 384,         /* of a panel of B 48 KiB, which stay in the nearest caches */
+    K_BLOCK = 8 * K_PIECE, /* the most k of one block */
+    TASK_ROWS = 120,       /* a multiple of every level's tile; 180 KiB of A stay in L2 */
+    TASK_PANELS_MAX = 8,   /* of B */
     TASKS_PER_THREAD = 16,
     PREFETCH_STEPS = 4, /* so that the tiles of one panel of B bring in the whole next one */
     LINE_FLOATS = 16,
@@ -41,21 +43,21 @@ typedef struct product {
     float *out;
     const float *bias; /* NULL: none */
     bool accumulate;
-    bool direct; /* full panels of B are read where they are */
-    int64_t row_block, col_block;
+    bool direct;                           /* full panels of B are read where they are */
+    int64_t row_block, col_block, k_block; /* the largest block; panels are k_block long */
     int64_t task_panels;
     float *packed_a, *packed_b;
     int threads;
 } product;
 
-/* The part of the product that is packed now: rows [row, row + rows), columns likewise, k piece. */
-typedef struct piece {
+/* The part of the product that is packed now: rows [row, row + rows), columns and k likewise. */
+typedef struct block {
     int64_t row, rows, col, cols, k, ks;
-} piece;
+} block;
 
 /* dst[k * width + r] = element (first + r, k0 + k), 0 beyond the operand's edge. */
 SEO_INLINE void pack_panel(float *dst, int64_t width, const operand *m, int64_t first,
-                           const piece *p) {
+                           const block *p) {
     int64_t valid = seo_min_i64(width, m->count - first);
     if (m->k_contiguous) {
         seo_lines lines = {m->data + first * m->ld + p->k, m->ld, valid};
@@ -76,8 +78,8 @@ SEO_INLINE void pack_panel(float *dst, int64_t width, const operand *m, int64_t 
     }
 }
 
-static void pack_a(const product *g, const piece *p, int64_t panel) {
-    float *dst = g->packed_a + panel * SEO_TILE_ROWS * K_PIECE;
+static void pack_a(const product *g, const block *p, int64_t panel) {
+    float *dst = g->packed_a + panel * SEO_TILE_ROWS * g->k_block;
     pack_panel(dst, SEO_TILE_ROWS, &g->a, p->row + panel * SEO_TILE_ROWS, p);
 }
 
@@ -85,10 +87,10 @@ static bool is_direct(const product *g, int64_t col) {
     return g->direct && col + SEO_TILE_COLS <= g->b.count;
 }
 
-static void pack_b(const product *g, const piece *p, int64_t panel) {
+static void pack_b(const product *g, const block *p, int64_t panel) {
     int64_t col = p->col + panel * SEO_TILE_COLS;
     if (is_direct(g, col)) return;
-    pack_panel(g->packed_b + panel * SEO_TILE_COLS * K_PIECE, SEO_TILE_COLS, &g->b, col, p);
+    pack_panel(g->packed_b + panel * SEO_TILE_COLS * g->k_block, SEO_TILE_COLS, &g->b, col, p);
 }
 
 /* A tile at the right or lower edge goes through memory. */
@@ -157,72 +159,78 @@ SEO_INLINE void add_product(seo_tile *tile, seo_tile_a a, seo_tile_b b, int64_t 
     seo_tile_add_product(tile, SEO_TILE_VECS, a, b, ks - k);
 }
 
-/* Rows [row, row_end) of the block by panels [panel, panel_end) of B: a panel of B stays close
- * while the panels of A pass. */
-static void compute_task(const product *g, const piece *p, int64_t task) {
-    const int64_t ahead_step = K_PIECE / PREFETCH_STEPS * LINE_FLOATS;
-    int64_t row_tasks = seo_div_up(p->rows, TASK_ROWS);
-    int64_t row = task % row_tasks * TASK_ROWS;
-    int64_t row_end = seo_min_i64(row + TASK_ROWS, p->rows);
-    int64_t panel = task / row_tasks * g->task_panels;
-    int64_t panel_end = seo_min_i64(panel + g->task_panels, seo_div_up(p->cols, SEO_TILE_COLS));
-    for (; panel < panel_end; panel++) {
+/* A part of a block's output: rows [row, row_end) of it, panels [panel, panel_end) of B. */
+typedef struct part {
+    int64_t row, row_end, panel, panel_end;
+} part;
+
+/* One piece of k for a task: a panel of B stays close while the panels of A pass. */
+static void compute_piece(const product *g, const block *p, const part *t, int64_t k) {
+    int64_t ks = seo_min_i64(K_PIECE, p->ks - k);
+    for (int64_t panel = t->panel; panel < t->panel_end; panel++) {
         int64_t col = p->col + panel * SEO_TILE_COLS;
-        const float *packed = g->packed_b + panel * SEO_TILE_COLS * K_PIECE;
-        const float *ahead = packed + (panel + 1 < panel_end ? SEO_TILE_COLS * K_PIECE : 0);
+        const float *packed = g->packed_b + panel * SEO_TILE_COLS * g->k_block + k * SEO_TILE_COLS;
+        const float *ahead = packed + (panel + 1 < t->panel_end ? SEO_TILE_COLS * g->k_block : 0);
         seo_tile_b b = {packed, SEO_TILE_COLS};
-        if (is_direct(g, col)) b = (seo_tile_b){g->b.data + p->k * g->b.ld + col, g->b.ld};
-        for (int64_t i = row; i < row_end; i += SEO_TILE_ROWS) {
-            seo_tile_a a = {g->packed_a + i * K_PIECE, 1, SEO_TILE_ROWS};
+        if (is_direct(g, col)) b = (seo_tile_b){g->b.data + (p->k + k) * g->b.ld + col, g->b.ld};
+        for (int64_t i = t->row; i < t->row_end; i += SEO_TILE_ROWS) {
+            seo_tile_a a = {g->packed_a + i * g->k_block + k * SEO_TILE_ROWS, 1, SEO_TILE_ROWS};
             seo_tile tile;
             prefetch_tile(g, p->row + i, col);
             seo_tile_zero(&tile);
-            add_product(&tile, a, b, p->ks, ahead);
-            store_tile(g, &tile, p->row + i, col, p->k == 0);
-            ahead += ahead_step;
+            add_product(&tile, a, b, ks, ahead);
+            store_tile(g, &tile, p->row + i, col, p->k + k == 0);
+            ahead += K_PIECE / PREFETCH_STEPS * LINE_FLOATS;
         }
     }
 }
 
 /* Called by every thread of a parallel region. */
-static void multiply_piece(const product *g, const piece *p) {
+static void multiply_block(const product *g, const block *p) {
     int64_t a_panels = seo_div_up(p->rows, SEO_TILE_ROWS);
     int64_t b_panels = seo_div_up(p->cols, SEO_TILE_COLS);
-#pragma omp for schedule(dynamic, 2)
+#pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < a_panels + b_panels; i++) {
         if (i < b_panels)
             pack_b(g, p, i);
         else
             pack_a(g, p, i - b_panels);
     }
-    int64_t tasks = seo_div_up(p->rows, TASK_ROWS) * seo_div_up(b_panels, g->task_panels);
+    int64_t row_tasks = seo_div_up(p->rows, TASK_ROWS);
+    int64_t tasks = row_tasks * seo_div_up(b_panels, g->task_panels);
 #pragma omp for schedule(dynamic)
-    for (int64_t task = 0; task < tasks; task++) compute_task(g, p, task);
+    for (int64_t i = 0; i < tasks; i++) {
+        int64_t row = i % row_tasks * TASK_ROWS, panel = i / row_tasks * g->task_panels;
+        part t = {row, seo_min_i64(row + TASK_ROWS, p->rows), panel,
+                  seo_min_i64(panel + g->task_panels, b_panels)};
+        for (int64_t k = 0; k < p->ks; k += K_PIECE) compute_piece(g, p, &t, k);
+    }
 }
 
 static void multiply_packed(const product *g) {
 #pragma omp parallel num_threads(g->threads)
     for (int64_t col = 0; col < g->b.count; col += g->col_block) {
         for (int64_t row = 0; row < g->a.count; row += g->row_block) {
-            for (int64_t k = 0; k < g->k_count; k += K_PIECE) {
-                piece p = {row, seo_min_i64(g->row_block, g->a.count - row),
+            for (int64_t k = 0; k < g->k_count; k += g->k_block) {
+                block p = {row, seo_min_i64(g->row_block, g->a.count - row),
                            col, seo_min_i64(g->col_block, g->b.count - col),
-                           k,   seo_min_i64(K_PIECE, g->k_count - k)};
-                multiply_piece(g, &p);
+                           k,   seo_min_i64(g->k_block, g->k_count - k)};
+                multiply_block(g, &p);
             }
         }
     }
 }
 
-/* Shares the scratch of all threads between the panels of A and of B. */
+/* Shares the scratch between the panels of A and of B. */
 static void plan_blocks(product *g, seo_device *dev) {
-    int64_t room = dev->threads * (SEO_CPU_SCRATCH_BYTES / (K_PIECE * (int64_t)sizeof(float)));
+    g->k_block = seo_min_i64(g->k_count, K_BLOCK);
+    int64_t room = dev->scratch_bytes / (g->k_block * (int64_t)sizeof(float));
     int64_t rows = seo_round_up(g->a.count, TASK_ROWS);
     int64_t cols = seo_round_up(g->b.count, SEO_TILE_COLS);
     g->row_block = seo_min_i64(rows, seo_max_i64(room / 3, room - cols) / TASK_ROWS * TASK_ROWS);
     g->col_block = seo_min_i64(cols, (room - g->row_block) / SEO_TILE_COLS * SEO_TILE_COLS);
-    g->packed_b = seo_cpu_scratch(dev, 0);
-    g->packed_a = g->packed_b + g->col_block * K_PIECE;
+    g->packed_b = dev->scratch;
+    g->packed_a = g->packed_b + g->col_block * g->k_block;
     int64_t row_tasks = seo_div_up(g->row_block, TASK_ROWS);
     int64_t panels = g->col_block / SEO_TILE_COLS;
     int64_t spread = row_tasks * panels / (TASKS_PER_THREAD * g->threads);
