@@ -115,6 +115,24 @@ static seo_err count_attempt(const char *path, int64_t *attempt) {
     return seo_file_write_atomic(file, text, (int64_t)strlen(text));
 }
 
+/* A new folder is durable only when the folders above it are synced: else a power cut takes it away
+ * with every checkpoint in it. Folders above that we may not open are not ours to make durable. */
+static seo_err make_durable(const char *path) {
+    char above[SEO_PATH_MAX];
+    seo_path_kind kind;
+    seo_err err = seo_path_look(path, &kind);
+    if (err != SEO_OK || kind == SEO_PATH_DIR) return err;
+    err = seo_dir_make(path);
+    if (err != SEO_OK) return err;
+    memcpy(above, path, strlen(path) + 1);
+    for (char *slash = strrchr(above, '/'); slash && slash != above; slash = strrchr(above, '/')) {
+        *slash = '\0';
+        if (access(above, R_OK) == 0) err = seo_dir_sync(above);
+        if (err != SEO_OK) return err;
+    }
+    return path[0] == '/' ? SEO_OK : seo_dir_sync(".");
+}
+
 seo_err seo_run_dir_open(const char *path, seo_run_dir *out) {
     seo_err err = SEO_OK;
     memset(out, 0, sizeof *out);
@@ -124,7 +142,7 @@ seo_err seo_run_dir_open(const char *path, seo_run_dir *out) {
                         SEO_PATH_MAX - 1);
     }
     memcpy(out->path, path, strlen(path) + 1);
-    SEO_TRY(seo_dir_make(path));
+    SEO_TRY(make_durable(path));
     SEO_TRY(take_lock(path, &out->lock_fd));
     SEO_TRY(count_attempt(path, &out->attempt));
 done:

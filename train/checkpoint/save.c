@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -217,6 +218,22 @@ done:
     return err;
 }
 
+/* For the message of a save that failed for want of space: what it needs and what there is. */
+static void add_space(const save *w, char *message, size_t capacity) {
+    char needed_text[SEO_SHORT_TEXT], free_text[SEO_SHORT_TEXT];
+    struct statvfs disk;
+    int64_t needed = 0;
+    for (int64_t i = 0; i < w->manifest.entry_count; i++) {
+        needed += w->manifest.entries[i].count * (int64_t)sizeof(float);
+    }
+    if (statvfs(w->folder, &disk) != 0) return;
+    double space = (double)disk.f_bavail * (double)disk.f_frsize;
+    if (space > (double)needed * 1.01) return;
+    size_t used = strlen(message);
+    snprintf(message + used, capacity - used, " (it needs %s, %s are free there)",
+             seo_format_bytes(needed_text, (double)needed), seo_format_bytes(free_text, space));
+}
+
 /* Takes away what a failed save wrote, and keeps the message of its failure. */
 static seo_err clean_up(const save *w, seo_err err) {
     char message[2048];
@@ -224,6 +241,7 @@ static seo_err clean_up(const save *w, seo_err err) {
     if (w->temporary[0] != '\0' && seo_dir_remove(w->temporary) != SEO_OK) {
         seo_warn("an unfinished save stays behind: %s", seo_err_detail());
     }
+    if (err == SEO_ERR_IO) add_space(w, message, sizeof message);
     return SEO_FAIL(err, "%s", message);
 }
 
