@@ -1,5 +1,5 @@
-/* GELU in both forms, and dropout. */
-#include <string.h>
+/* GELU in both forms. */
+#include <stddef.h>
 
 #include "base/check.h"
 #include "kernels/cpu/cpu.h"
@@ -47,6 +47,20 @@ SEO_INLINE gelu_terms gelu_erf(seo_vf x) {
     return g;
 }
 
+/* A chunk with its kind known at compile time. dout is NULL in the forward. */
+SEO_INLINE void gelu_chunk(float *out, const float *dout, const float *inp, int64_t count,
+                           seo_gelu_kind kind) {
+    int64_t i = 0;
+    for (; i + SEO_VWIDTH <= count; i += SEO_VWIDTH) {
+        const seo_vf x = seo_vload(inp + i);
+        const gelu_terms g = kind == SEO_GELU_TANH ? gelu_tanh(x) : gelu_erf(x);
+        seo_vstore(out + i, dout ? g.slope * seo_vload(dout + i) : g.value);
+    }
+    const seo_vf x = seo_vload_n(inp + i, count - i);
+    const gelu_terms g = kind == SEO_GELU_TANH ? gelu_tanh(x) : gelu_erf(x);
+    seo_vstore_n(out + i, dout ? g.slope * seo_vload_n(dout + i, count - i) : g.value, count - i);
+}
+
 seo_err SEO_CPU_FN(gelu_fwd)(seo_device *dev, const seo_gelu_fwd_args *a) {
     const int64_t count = seo_tensor_count(&a->inp);
     const float *inp = a->inp.data;
@@ -54,12 +68,11 @@ seo_err SEO_CPU_FN(gelu_fwd)(seo_device *dev, const seo_gelu_fwd_args *a) {
     const bool tanh_form = a->kind == SEO_GELU_TANH;
 #pragma omp parallel for num_threads(seo_cpu_threads(dev, count * 4)) schedule(static)
     for (int64_t c = 0; c < count; c += CHUNK) {
-        const int64_t end = seo_min_i64(c + CHUNK, count);
-        for (int64_t i = c; i < end; i += SEO_VWIDTH) {
-            const int64_t n = seo_min_i64(SEO_VWIDTH, end - i);
-            const seo_vf x = seo_vload_n(inp + i, n);
-            seo_vstore_n(out + i, (tanh_form ? gelu_tanh(x) : gelu_erf(x)).value, n);
-        }
+        const int64_t n = seo_min_i64(CHUNK, count - c);
+        if (tanh_form)
+            gelu_chunk(out + c, NULL, inp + c, n, SEO_GELU_TANH);
+        else
+            gelu_chunk(out + c, NULL, inp + c, n, SEO_GELU_ERF);
     }
     return SEO_OK;
 }
@@ -71,43 +84,11 @@ seo_err SEO_CPU_FN(gelu_bwd)(seo_device *dev, const seo_gelu_bwd_args *a) {
     const bool tanh_form = a->kind == SEO_GELU_TANH;
 #pragma omp parallel for num_threads(seo_cpu_threads(dev, count * 4)) schedule(static)
     for (int64_t c = 0; c < count; c += CHUNK) {
-        const int64_t end = seo_min_i64(c + CHUNK, count);
-        for (int64_t i = c; i < end; i += SEO_VWIDTH) {
-            const int64_t n = seo_min_i64(SEO_VWIDTH, end - i);
-            const seo_vf x = seo_vload_n(inp + i, n);
-            const seo_vf slope = (tanh_form ? gelu_tanh(x) : gelu_erf(x)).slope;
-            seo_vstore_n(dinp + i, slope * seo_vload_n(dout + i, n), n);
-        }
-    }
-    return SEO_OK;
-}
-
-/* The random bits of LANES * 4 consecutive elements, from the block `block` on: the generator of
- * base/rng.h, with LANES counters side by side so that the multiplications become vectors. */
-enum { LANES = 16 };
-static void random_bits(seo_rng_key key, uint64_t block, uint32_t bits[restrict 4 * LANES]) {
-    seo_u32x4 counters[LANES];
-    for (int i = 0; i < LANES; i++) counters[i] = seo_philox(key, block + (uint64_t)i);
-    memcpy(bits, counters, sizeof counters);
-}
-
-seo_err SEO_CPU_FN(dropout)(seo_device *dev, const seo_dropout_args *a) {
-    const int64_t count = seo_tensor_count(&a->inp), lead = a->first_index % 4;
-    const float rate = a->rate, scale = (float)(1.0 / (1.0 - (double)a->rate));
-    const float *inp = a->inp.data;
-    float *out = a->out.data;
-    /* Strips of whole blocks: `lead` elements of the first block lie before the tensor. */
-    const int64_t strips = seo_div_up(count + lead, 4 * LANES);
-#pragma omp parallel for num_threads(seo_cpu_threads(dev, count * 4)) schedule(static)
-    for (int64_t s = 0; s < strips; s++) {
-        uint32_t bits[4 * LANES];
-        random_bits(a->key, (uint64_t)(a->first_index / 4 + s * LANES), bits);
-        const int64_t start = s * 4 * LANES - lead; /* of bits[0]; below 0 in the first strip */
-        const int64_t from = seo_max_i64(start, 0);
-        const int64_t end = seo_min_i64(start + 4 * LANES, count);
-        for (int64_t i = from; i < end; i++) {
-            out[i] = seo_uniform_from(bits[i - start]) >= rate ? inp[i] * scale : 0.0f;
-        }
+        const int64_t n = seo_min_i64(CHUNK, count - c);
+        if (tanh_form)
+            gelu_chunk(dinp + c, dout + c, inp + c, n, SEO_GELU_TANH);
+        else
+            gelu_chunk(dinp + c, dout + c, inp + c, n, SEO_GELU_ERF);
     }
     return SEO_OK;
 }
