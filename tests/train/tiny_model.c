@@ -18,7 +18,6 @@ seo_model_config tiny_config(double dropout) {
 
 void tiny_open(tiny_model *t, const seo_model_config *config, seo_model_mode mode,
                int32_t threads) {
-    void *losses = NULL;
     seo_err err = seo_device_open_cpu(&(seo_cpu_options){.threads = threads}, &t->dev);
     SEO_ASSERT(err == SEO_OK);
     const seo_model_args args = {.dev = t->dev,
@@ -28,10 +27,7 @@ void tiny_open(tiny_model *t, const seo_model_config *config, seo_model_mode mod
                                  .seed = 11};
     err = seo_model_open(&args, &t->model);
     SEO_ASSERT(err == SEO_OK);
-    const int64_t rows = TINY_BATCH * TINY_POSITIONS;
-    err = seo_device_alloc(t->dev, rows * 4, &losses);
-    SEO_ASSERT(err == SEO_OK);
-    t->losses = seo_tensor_1d(losses, SEO_DTYPE_F32, rows);
+    t->losses = seo_model_losses(t->model);
 }
 
 void tiny_close(tiny_model *t) {

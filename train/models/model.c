@@ -19,6 +19,7 @@ struct seo_model {
     seo_slab activations;
     void *activation_memory;
     seo_tensor ids, targets; /* (B * T) i32 on the device */
+    seo_tensor losses;       /* (B * T) f32 */
     int32_t *staging;        /* (B * T) on the host */
     seo_pass last;           /* the pass whose activations are there */
 };
@@ -63,6 +64,7 @@ static seo_err plan(seo_model *model) {
     seo_slab_init(&model->activations, "activations");
     SEO_TRY(seo_slab_add(&model->activations, "ids", SEO_DTYPE_I32, 1, &rows, &model->ids));
     SEO_TRY(seo_slab_add(&model->activations, "targets", SEO_DTYPE_I32, 1, &rows, &model->targets));
+    SEO_TRY(seo_slab_add(&model->activations, "losses", SEO_DTYPE_F32, 1, &rows, &model->losses));
     SEO_TRY(model->family->plan(model->state, &sizes, &model->activations));
 done:
     return err;
@@ -140,6 +142,9 @@ seo_param_set *seo_model_grads(seo_model *model) {
 }
 int64_t seo_model_activation_bytes(const seo_model *model) {
     return model->activations.bytes;
+}
+seo_tensor seo_model_losses(const seo_model *model) {
+    return model->losses;
 }
 
 /* Rows of a batch array, made contiguous, to the device. */

@@ -58,6 +58,8 @@ seo_device *seo_model_device(const seo_model *model);
 seo_param_set *seo_model_weights(seo_model *model);
 seo_param_set *seo_model_grads(seo_model *model); /* NULL but in SEO_MODEL_TRAIN */
 int64_t seo_model_activation_bytes(const seo_model *model);
+/* Room for the losses of one pass, (batch * seq_len) f32, for callers that need no more. */
+seo_tensor seo_model_losses(const seo_model *model);
 
 /* One pass over a micro-batch, with the loss of every position. Ids and targets are host memory,
  * row by row with a stride, so that both can point into one batch array; the call copies them. */

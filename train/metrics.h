@@ -1,0 +1,58 @@
+/* metrics.jsonl: one JSON object a step, in order, flushed every step.
+ *
+ *   {"step": 1, "loss": 10.9, "loss_mean": 10.9, "grad_norm": 2.1, "lr": 6e-06, "tokens": 524288,
+ *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,      where it was
+ * evaluated "skipped": true,                                             where the update was left
+ * out "time": {"tokens_per_s": ..., "ms": ..., "data_wait_ms": ..., "memory_bytes": ..., "eta_s":
+ * ...}}
+ *
+ * Apart from "time", which comes last, the same run gives the same bytes. A number that is not
+ * finite is null. On a resume the file is cut to the steps that the checkpoint has.
+ *
+ * A line that cannot be written (full disk) is kept and tried again with the next one; the file is
+ * cut back to whole lines meanwhile, and training goes on. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_metrics seo_metrics;
+
+typedef struct seo_metrics_eval {
+    double loss, perplexity, bits_per_byte;
+} seo_metrics_eval;
+
+typedef struct seo_metrics_record {
+    int64_t step; /* 1 is the first */
+    double loss, loss_mean, grad_norm, lr;
+    int64_t tokens; /* since the run's beginning */
+    bool skipped;
+    const seo_metrics_eval *eval; /* NULL where there was none */
+    double tokens_per_s, ms, data_wait_ms, eta_s;
+    int64_t memory_bytes;
+} seo_metrics_record;
+
+/* Opens `path` to append after step `step`: what lies beyond it, and a torn last line, is cut off.
+ * Lines that are missing before it are a warning. */
+seo_err seo_metrics_open(const char *path, int64_t step, seo_metrics **out);
+/* Whether the last line is of step `step` and has an evaluation. */
+bool seo_metrics_has_eval(const seo_metrics *metrics, int64_t step);
+/* Adds an evaluation to the last line, when it is of step `step` and has none: a run was stopped
+ * between the step and its evaluation. */
+seo_err seo_metrics_add_eval(seo_metrics *metrics, int64_t step, const seo_metrics_eval *eval);
+
+/* Failures to write are warnings, and the lines are kept. */
+void seo_metrics_write(seo_metrics *metrics, const seo_metrics_record *record);
+/* Everything written is on the disk; an error when lines are still kept back. */
+seo_err seo_metrics_sync(seo_metrics *metrics);
+void seo_metrics_close(seo_metrics *metrics); /* NULL is fine */
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,49 @@
+/* One training step: the global batch in micro-batches, the clipped gradient, the update. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "data/loader.h"
+#include "train/config.h"
+#include "train/models/model.h"
+#include "train/optim.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct seo_step seo_step;
+
+/* All borrowed; they must outlive the step. The loader gives the whole global batch. */
+typedef struct seo_step_args {
+    const seo_config *config;
+    seo_model *model; /* SEO_MODEL_TRAIN, for train.micro_batch sequences */
+    seo_optim *optim;
+    seo_loader *loader;
+} seo_step_args;
+
+/* Takes memory for the losses of a global batch. */
+seo_err seo_step_open(const seo_step_args *args, seo_step **out);
+void seo_step_close(seo_step *step); /* NULL is fine */
+
+typedef struct seo_step_result {
+    double loss;      /* mean over the global batch, before the update, nats */
+    double grad_norm; /* before clipping */
+    double lr;
+    double data_wait_s;
+    int64_t tokens;
+    bool finite;          /* else the update was left out */
+    int64_t bad_sequence; /* not finite: the first sequence of the batch whose loss is not, or -1 */
+    seo_batch batch;      /* what fed the step; valid until the next one */
+} seo_step_result;
+
+/* Step `number` (1 is the first); `updates` is how many were made before it. When a loss or the
+ * gradient norm is not finite nothing is updated. SEO_ERR_STOPPED, and nothing is changed, when a
+ * signal asks to stop (train/signal.h). */
+seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_result *out);
+
+#ifdef __cplusplus
+}
+#endif
