@@ -1,0 +1,112 @@
+/* seodang eval */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "train/cli/cli.h"
+#include "train/eval.h"
+#include "train/restore.h"
+#include "train/signal.h"
+
+static const seo_cli_command k_command = {
+    .name = "eval",
+    .operands = "RUN|CHECKPOINT",
+    .summary = "Tests a model on a split of a dataset: every token is scored once.",
+    .example = "seodang eval runs/first --data shards\n"
+               "seodang eval runs/first/checkpoints/step-00001000 --data shards --json",
+    .operands_min = 1,
+    .operands_max = 1};
+
+typedef struct eval_options {
+    const char *data, *split;
+    int64_t threads;
+    bool json;
+} eval_options;
+
+/* The numbers mean something only for the tokens the model was trained on. */
+static seo_err check_tokenizer(const seo_restored *restored, const seo_dataset *dataset) {
+    const seo_dataset_info info = seo_dataset_info_get(dataset);
+    const char *trained = restored->state.tokenizer_sha256;
+    if (info.vocab_size > restored->config.model.vocab_size) {
+        return SEO_FAIL(SEO_ERR_USAGE, "%s has a vocabulary of %lld, the model one of %lld",
+                        seo_dataset_name(dataset), (long long)info.vocab_size,
+                        (long long)restored->config.model.vocab_size);
+    }
+    if (trained[0] == '\0' || strcmp(trained, info.tokenizer_sha256) == 0) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_USAGE,
+                    "%s was made with another tokenizer than the model's: build it again with "
+                    "--tokenizer %s",
+                    seo_dataset_name(dataset), restored->tokenizer_path);
+}
+
+static seo_err evaluate(const char *path, const eval_options *o, seo_buf *out) {
+    seo_err err = SEO_OK;
+    seo_dataset *dataset = NULL;
+    seo_restored restored = {0};
+    seo_eval_result result = {0};
+    SEO_TRY(seo_dataset_open(o->data, o->split, &dataset));
+    const seo_restore_args restore = {
+        .path = path, .mode = SEO_MODEL_EVAL, .threads = (int32_t)o->threads};
+    SEO_TRY(seo_restore(&restore, &restored));
+    SEO_TRY(check_tokenizer(&restored, dataset));
+    SEO_TRY(seo_eval(&(seo_eval_args){.model = restored.model,
+                                      .batch = restored.config.train.micro_batch,
+                                      .datasets = &dataset,
+                                      .dataset_count = 1,
+                                      .label = "evaluating"},
+                     &result));
+    if (o->json) {
+        seo_eval_json(&result, restored.state.step, out);
+    } else {
+        seo_buf_format(out, "checkpoint      %s\ndata            %s\n", restored.path,
+                       seo_dataset_name(dataset));
+        seo_eval_table(&result, out);
+    }
+    SEO_TRY(seo_buf_check(out));
+done:
+    seo_eval_free(&result);
+    seo_restored_close(&restored);
+    seo_dataset_close(dataset);
+    return err;
+}
+
+int seo_cli_eval(int argc, char **argv) {
+    eval_options o = {.split = "held-out"};
+    bool helped = false;
+    const seo_cli_option options[] = {
+        {.name = "data",
+         .type = SEO_CLI_TEXT,
+         .value = &o.data,
+         .operand = "DIR",
+         .help = "folder of a built dataset",
+         .required = true},
+        {.name = "split",
+         .type = SEO_CLI_TEXT,
+         .value = &o.split,
+         .operand = "NAME",
+         .help = "held-out or train"},
+        {.name = "json", .type = SEO_CLI_FLAG, .value = &o.json, .help = "one JSON object"},
+        {.name = "threads",
+         .type = SEO_CLI_INT,
+         .value = &o.threads,
+         .operand = "N",
+         .help = "CPU threads; 0: as many as this process may use",
+         .min = 0,
+         .max = 4096},
+    };
+    seo_err err = SEO_OK;
+    seo_cli_list operands = {0};
+    seo_buf out = {0};
+    SEO_TRY(
+        seo_cli_parse(&k_command, options, SEO_COUNT_OF(options), argc, argv, &operands, &helped));
+    if (helped) goto done;
+    seo_signal_catch();
+    SEO_TRY(evaluate(operands.items[0], &o, &out));
+    SEO_TRY(seo_cli_print(out.data, (int64_t)out.bytes));
+done:
+    seo_signal_release();
+    seo_buf_free(&out);
+    seo_cli_list_free(&operands);
+    return seo_cli_exit(err);
+}

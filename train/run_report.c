@@ -1,0 +1,171 @@
+/* What a run says: how it starts, its steps, its evaluations, how it ended. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "train/run_state.h"
+
+/* A plain line comes at the first steps of a logarithmic series, then at most this often; a
+ * terminal has its live line besides. */
+static const double k_plain_every_s = 10, k_terminal_every_s = 60;
+
+int64_t seo_run_memory_bytes(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+double seo_run_eta_s(const seo_run *run) {
+    return (double)(run->config.train.steps - run->state.step) * run->clock.step_s;
+}
+
+static void banner_memory(const seo_run *run) {
+    char each[SEO_SHORT_TEXT], activations[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT];
+    const double set = (double)seo_model_weights(run->model)->slab.bytes;
+    seo_info("memory      %s: parameters %s, gradients the same, moments twice, activations %s",
+             seo_format_bytes(all, (double)seo_device_bytes(run->dev)), seo_format_bytes(each, set),
+             seo_format_bytes(activations, (double)seo_model_activation_bytes(run->model)));
+}
+
+static void banner_data(const seo_run *run) {
+    char tokens[SEO_SHORT_TEXT];
+    int64_t total = 0, planned = run->config.train.steps * run->config.train.batch_tokens;
+    for (int64_t d = 0; d < run->dataset_count; d++) {
+        total += seo_dataset_info_get(run->datasets[d]).token_count;
+    }
+    seo_info("data        %s%s, %s tokens, read %.2f times by the last step",
+             seo_dataset_name(run->datasets[0]), run->dataset_count > 1 ? " and others" : "",
+             seo_format_count(tokens, total), (double)planned / (double)total);
+}
+
+void seo_run_banner(const seo_run *run) {
+    const seo_config *c = &run->config;
+    char count[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], steps[SEO_SHORT_TEXT];
+    seo_info("model       %lld layers, width %lld, %lld heads, context %lld: %s parameters",
+             (long long)c->model.num_layers, (long long)c->model.hidden_size,
+             (long long)c->model.num_heads, (long long)c->model.seq_len,
+             seo_format_count(count, seo_params_elements(seo_model_table(run->model))));
+    seo_info("device      %s", seo_device_name(run->dev));
+    banner_data(run);
+    seo_info("batch       %s tokens a step, in %lld passes; %s steps",
+             seo_format_count(tokens, c->train.batch_tokens),
+             (long long)seo_div_up(c->train.batch_tokens / c->model.seq_len, c->train.micro_batch),
+             seo_format_count(steps, c->train.steps));
+    banner_memory(run);
+    if (run->resumed_path[0] != '\0') {
+        seo_info("checkpoint  %s: going on with step %lld", run->resumed_path,
+                 (long long)run->state.step + 1);
+    } else {
+        seo_info("checkpoint  none in %s: a new run", run->dir.path);
+    }
+}
+
+static bool plain_line_due(seo_run *run, double now) {
+    seo_run_clock *clock = &run->clock;
+    const int64_t done = run->state.step - clock->first_step + 1;
+    const double every = seo_log_is_live() ? k_terminal_every_s : k_plain_every_s;
+    if (done < clock->next_shown && now - clock->shown_s < every &&
+        run->state.step < run->config.train.steps) {
+        return false;
+    }
+    /* The series ends where its steps would come slower than the clock's. */
+    while (clock->next_shown <= done) clock->next_shown *= 2;
+    clock->shown_s = now;
+    return true;
+}
+
+void seo_run_show_step(seo_run *run, const seo_step_result *r) {
+    char line[256], memory[SEO_SHORT_TEXT], eta[SEO_SHORT_TEXT], rate[SEO_SHORT_TEXT];
+    const double now = seo_clock_s(), seconds = run->clock.step_s;
+    const bool plain = plain_line_due(run, now);
+    if (!plain && !seo_log_is_live()) return;
+    snprintf(line, sizeof line,
+             "step %lld/%lld  loss %.4f  mean %.4f  norm %.3f  lr %.2e  %s tok/s  %.0f ms  "
+             "wait %.1f ms  %s  eta %s",
+             (long long)run->state.step, (long long)run->config.train.steps, r->loss,
+             run->state.loss_mean, r->grad_norm, r->lr,
+             seo_format_count(rate, (int64_t)((double)r->tokens / seconds)), seconds * 1e3,
+             r->data_wait_s * 1e3, seo_format_bytes(memory, (double)seo_run_memory_bytes()),
+             seo_format_seconds(eta, seo_run_eta_s(run)));
+    if (plain) {
+        seo_log_live("%s", "");
+        seo_info("%s", line);
+    } else {
+        seo_log_live("%s", line);
+    }
+}
+
+void seo_run_show_eval(const seo_run *run, const seo_eval_result *r) {
+    char tokens[SEO_SHORT_TEXT];
+    seo_info("step %lld  held-out loss %.4f  perplexity %.2f  bits per byte %.4f  (%s tokens)",
+             (long long)run->state.step, r->loss, r->perplexity, r->bits_per_byte,
+             seo_format_count(tokens, r->tokens));
+}
+
+/* "window 12 of FOLDER (train), tokens 768 to 832" for sequence s of the batch. */
+static void describe_sequence(const seo_run *run, const seo_batch *batch, int64_t s, char *out,
+                              size_t room) {
+    const seo_order_place place = batch->places[s];
+    const int64_t first = place.window * batch->seq_len;
+    seo_dataset *dataset = run->datasets[place.source];
+    seo_document_span document = {0};
+    char where[128] = "";
+    if (seo_dataset_document_at(dataset, first, &document) == SEO_OK) {
+        snprintf(where, sizeof where, ", in the document that begins at token %lld",
+                 (long long)document.first_token);
+    }
+    snprintf(out, room, "window %lld of %s (tokens %lld to %lld%s)", (long long)place.window,
+             seo_dataset_name(dataset), (long long)first, (long long)(first + batch->seq_len),
+             where);
+}
+
+void seo_run_show_bad_step(const seo_run *run, const seo_step_result *r) {
+    char what[512];
+    const int64_t s = seo_max_i64(r->bad_sequence, 0);
+    describe_sequence(run, &r->batch, s, what, sizeof what);
+    seo_warn("step %lld: loss %g, gradient norm %g: the update is left out (%lld in a row). "
+             "%s sequence: %s",
+             (long long)run->state.step, r->loss, r->grad_norm, (long long)run->bad_in_row,
+             r->bad_sequence >= 0 ? "First bad" : "No loss is bad; first", what);
+}
+
+static void summary_training(const seo_run *run) {
+    char steps[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], time[SEO_SHORT_TEXT], rate[SEO_SHORT_TEXT];
+    const seo_run_clock *clock = &run->clock;
+    const int64_t here = run->state.step - clock->first_step + 1;
+    const double tokens_here = (double)(here * run->config.train.batch_tokens);
+    seo_info(
+        "trained     %s steps, %s tokens; this time %lld steps in %s, %s tokens/s",
+        seo_format_count(steps, run->state.step), seo_format_count(tokens, run->state.tokens),
+        (long long)here, seo_format_seconds(time, clock->train_s),
+        seo_format_count(rate, clock->train_s > 0 ? (int64_t)(tokens_here / clock->train_s) : 0));
+    seo_info("loss mean   %.4f, from %.4f", run->state.loss_mean, clock->first_loss_mean);
+    if (run->state.skipped_steps > 0) {
+        seo_warn("%lld steps were not finite and left the model as it was",
+                 (long long)run->state.skipped_steps);
+    }
+}
+
+void seo_run_summary(const seo_run *run) {
+    if (run->state.step >= run->clock.first_step) summary_training(run);
+    if (run->eval_step > 0) {
+        seo_info("held-out    loss %.4f, perplexity %.2f, bits per byte %.4f at step %lld",
+                 run->eval.loss, run->eval.perplexity, run->eval.bits_per_byte,
+                 (long long)run->eval_step);
+    }
+    seo_info("checkpoint  %s/checkpoints/step-%08lld", run->dir.path, (long long)run->saved_step);
+    if (run->state.step >= run->config.train.steps) {
+        if (run->held_out_count > 0) {
+            seo_info("next        seodang eval %s --data %s", run->dir.path,
+                     run->config.data.mix_count > 0 ? run->config.data.mix[0].path
+                                                    : run->config.data.path);
+        }
+        seo_info("next        seodang generate %s --prompt \"...\"", run->dir.path);
+    } else {
+        seo_info("next        the same command goes on with step %lld",
+                 (long long)run->state.step + 1);
+    }
+}

@@ -1,0 +1,93 @@
+/* Private to train/run*.c: what a run holds, and its parts: opening, resuming, reporting. */
+#pragma once
+
+#include "base/file.h"
+#include "base/text.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+#include "train/eval.h"
+#include "train/metrics.h"
+#include "train/models/model.h"
+#include "train/optim.h"
+#include "train/run.h"
+#include "train/run_dir.h"
+#include "train/step.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What is printed while a run goes on and at its end; never part of its result. */
+typedef struct seo_run_clock {
+    double start_s;         /* of this attempt's first step */
+    double shown_s;         /* when the last plain line was printed */
+    double saved_s;         /* when the last checkpoint was asked for */
+    double step_s;          /* running mean of a step's time */
+    double earlier_train_s; /* of the attempts before this one */
+    double train_s;         /* of this attempt's steps */
+    int64_t first_step;     /* of this attempt */
+    int64_t next_shown;     /* the next step of the logarithmic series */
+    double first_loss_mean; /* after this attempt's first step */
+} seo_run_clock;
+
+typedef struct seo_run {
+    const seo_train_args *args;
+    seo_config config;
+    seo_buf config_yaml;
+    seo_run_dir dir;
+    bool dir_open, log_open;
+
+    seo_dataset *datasets[SEO_CONFIG_MIX_MAX], *held_out[SEO_CONFIG_MIX_MAX];
+    double weights[SEO_CONFIG_MIX_MAX];
+    int64_t dataset_count, held_out_count;
+    char tokenizer_path[SEO_PATH_MAX]; /* "": the dataset has none */
+
+    seo_device *dev;
+    seo_model *model;
+    seo_optim *optim;
+    seo_loader *loader;
+    seo_step *step;
+    seo_metrics *metrics;
+    seo_ckpt_writer *writer;
+    seo_ckpt_tensor *tensors; /* parameters and both moments */
+    int64_t tensor_count;
+
+    seo_ckpt *resumed_from; /* open until its tensors are read */
+    char resumed_path[SEO_PATH_MAX];
+    seo_ckpt_state state;  /* after the last whole step */
+    int64_t saved_step;    /* of the last checkpoint that was asked for; -1: none */
+    int64_t bad_in_row;    /* steps in a row that were not finite */
+    seo_metrics_eval eval; /* the last one */
+    int64_t eval_step;     /* its step; 0: none */
+    seo_run_clock clock;
+} seo_run;
+
+/* run_open.c: everything up to the first step, in order of cost. *finished: there is nothing left
+ * to do, and nothing but the folder was opened. Close also after an error. */
+seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished);
+void seo_run_close(seo_run *run);
+
+/* run_resume.c: finds the newest checkpoint and compares it with this run's configuration and data
+ * (SEO_ERR_USAGE with every difference); reads its tensors once the model is there. */
+seo_err seo_run_find_checkpoint(seo_run *run);
+seo_err seo_run_check_data(seo_run *run);
+seo_err seo_run_load(seo_run *run);
+/* Sets what an earlier run left in the folder aside. */
+seo_err seo_run_set_aside(const seo_run *run);
+
+/* run_report.c */
+void seo_run_banner(const seo_run *run);
+void seo_run_show_step(seo_run *run, const seo_step_result *result);
+void seo_run_show_eval(const seo_run *run, const seo_eval_result *result);
+void seo_run_show_bad_step(const seo_run *run, const seo_step_result *result);
+void seo_run_summary(const seo_run *run);
+/* Seconds until the last step, at the running mean's pace. */
+double seo_run_eta_s(const seo_run *run);
+/* The most memory the process had so far. */
+int64_t seo_run_memory_bytes(void);
+
+#ifdef __cplusplus
+}
+#endif
