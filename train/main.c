@@ -13,6 +13,9 @@
 static const seo_cli_verb k_verbs[] = {
     {"tokenizer", seo_cli_tokenizer, "train, convert and use tokenizers"},
     {"data", seo_cli_data, "build token shards from text; inspect and verify them"},
+    {"train", seo_cli_train, "train a model, or go on where a run stopped"},
+    {"eval", seo_cli_eval, "test a model on held-out text"},
+    {"generate", seo_cli_generate, "let a model write"},
     {"checkpoint", seo_cli_checkpoint, "inspect, verify and compare checkpoints"},
     {"config", seo_cli_config, "check, show and explain configurations"},
 };
