@@ -164,69 +164,73 @@ done:
     return err;
 }
 
-int seo_cli_generate(int argc, char **argv) {
-    generate_options o = {
-        .prompt = "", .max_tokens = 200, .temperature = 0.8, .top_k = 50, .top_p = 1, .seed = 1};
-    bool helped = false;
+static seo_err parse(int argc, char **argv, generate_options *o, seo_cli_list *operands,
+                     bool *helped) {
     const double most = 9e15;
     const seo_cli_option options[] = {
         {.name = "prompt",
          .type = SEO_CLI_TEXT,
-         .value = &o.prompt,
+         .value = &o->prompt,
          .operand = "TEXT",
          .help = "what to go on with; without it the model begins a document"},
         {.name = "max-tokens",
          .type = SEO_CLI_INT,
-         .value = &o.max_tokens,
+         .value = &o->max_tokens,
          .operand = "N",
          .help = "most tokens to add",
          .min = 0,
          .max = most},
         {.name = "temperature",
          .type = SEO_CLI_FLOAT,
-         .value = &o.temperature,
+         .value = &o->temperature,
          .operand = "T",
          .help = "0: always the most likely token; 1: as the model says",
          .min = 0,
          .max = 100},
         {.name = "top-k",
          .type = SEO_CLI_INT,
-         .value = &o.top_k,
+         .value = &o->top_k,
          .operand = "K",
          .help = "choose among the K most likely; 0: among all",
          .min = 0,
          .max = most},
         {.name = "top-p",
          .type = SEO_CLI_FLOAT,
-         .value = &o.top_p,
+         .value = &o->top_p,
          .operand = "P",
          .help = "of these, among the most likely that make up P",
          .min = 1e-9,
          .max = 1},
         {.name = "seed",
          .type = SEO_CLI_INT,
-         .value = &o.seed,
+         .value = &o->seed,
          .operand = "S",
          .help = "the same seed gives the same text",
          .min = 0,
          .max = most},
         {.name = "ignore-eot",
          .type = SEO_CLI_FLAG,
-         .value = &o.ignore_eot,
+         .value = &o->ignore_eot,
          .help = "go on past the end-of-text token"},
-        {.name = "json", .type = SEO_CLI_FLAG, .value = &o.json, .help = "one JSON object"},
+        {.name = "json", .type = SEO_CLI_FLAG, .value = &o->json, .help = "one JSON object"},
         {.name = "threads",
          .type = SEO_CLI_INT,
-         .value = &o.threads,
+         .value = &o->threads,
          .operand = "N",
          .help = "CPU threads; 0: as many as this process may use",
          .min = 0,
          .max = 4096},
     };
+    return seo_cli_parse(&k_command, options, SEO_COUNT_OF(options), argc, argv, operands, helped);
+}
+
+int seo_cli_generate(int argc, char **argv) {
+    generate_options o = {
+        .prompt = "", .max_tokens = 200, .temperature = 0.8, .top_k = 50, .top_p = 1, .seed = 1};
     seo_err err = SEO_OK;
     seo_cli_list operands = {0};
-    SEO_TRY(
-        seo_cli_parse(&k_command, options, SEO_COUNT_OF(options), argc, argv, &operands, &helped));
+    bool helped = false;
+    SEO_TRY(parse(argc, argv, &o, &operands, &helped));
     if (helped) goto done;
     seo_signal_catch();
     err = generate(operands.items[0], &o);
