@@ -6,7 +6,7 @@
 
 #include "base/hash.h"
 
-enum { ALIGN_BYTES = 4096, ROOT_ATTRIBUTES = 64 };
+enum { ALIGN_BYTES = 4096, ALIGN_NONE = 1 << 30, ROOT_ATTRIBUTES = 64 };
 
 /* Quiet on this thread; and no clean-up at exit: after a failed close HDF5 1.10 can loop or crash
  * there, and every file is closed by hand. Too late a call of the latter is harmless. */
@@ -27,39 +27,46 @@ seo_err seo_h5_fail(seo_err code, const char *path, const char *what) {
                     reason != NULL ? reason : "HDF5 gives no reason");
 }
 
+/* How files are opened: format V18, objects of at least align_from bytes aligned, no locks. A shard
+ * being written has a name that only its writer uses and a finished one never changes; network file
+ * systems without locks would refuse both. -1 on failure. */
+static hid_t make_access(int64_t align_from) {
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    bool ready = access >= 0 && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
+                 H5Pset_alignment(access, (hsize_t)align_from, ALIGN_BYTES) >= 0 &&
+                 H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0;
+#if H5_VERSION_GE(1, 10, 7)
+    ready = ready && H5Pset_file_locking(access, false, true) >= 0;
+#endif
+    if (ready) return access;
+    if (access >= 0) H5Pclose(access);
+    return -1;
+}
+
 seo_err seo_h5_create(const char *path, int64_t align_from, hid_t *file) {
     be_quiet();
     *file = -1;
-    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    const hid_t access = make_access(align_from);
     const hid_t create = H5Pcreate(H5P_FILE_CREATE);
     const bool ready =
-        access >= 0 && create >= 0 &&
-        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-        H5Pset_alignment(access, (hsize_t)align_from, ALIGN_BYTES) >= 0 &&
-        H5Pset_obj_track_times(create, false) >= 0 &&
+        access >= 0 && create >= 0 && H5Pset_obj_track_times(create, false) >= 0 &&
         /* All attributes stay in the root's header, where their order is that of writing. */
         H5Pset_attr_phase_change(create, ROOT_ATTRIBUTES, 0) >= 0;
     if (ready) *file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
     const seo_err err = *file >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_IO, path, "cannot be created");
-    H5Pclose(access);
-    H5Pclose(create);
+    if (access >= 0) H5Pclose(access);
+    if (create >= 0) H5Pclose(create);
     return err;
 }
 
 seo_err seo_h5_open(const char *path, unsigned flags, hid_t *file) {
     be_quiet();
     *file = -1;
-    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    bool ready = access >= 0 && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-                 H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0;
-#if H5_VERSION_GE(1, 10, 7)
-    /* Network file systems without locks would refuse the open. */
-    if (flags == H5F_ACC_RDONLY) ready = ready && H5Pset_file_locking(access, false, true) >= 0;
-#endif
-    if (ready) *file = H5Fopen(path, flags, access);
+    const hid_t access = make_access(ALIGN_NONE);
+    if (access >= 0) *file = H5Fopen(path, flags, access);
     const seo_err err =
         *file >= 0 ? SEO_OK : seo_h5_fail(SEO_ERR_FORMAT, path, "HDF5 cannot open it");
-    H5Pclose(access);
+    if (access >= 0) H5Pclose(access);
     return err;
 }
 

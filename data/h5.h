@@ -16,7 +16,7 @@ seo_err seo_h5_fail(seo_err code, const char *path, const char *what);
 
 /* New file: format bounds V18..V18, no times, objects of at least align_from bytes on 4096. */
 seo_err seo_h5_create(const char *path, int64_t align_from, hid_t *file);
-/* flags: H5F_ACC_RDONLY (not locked: a shard never changes) or H5F_ACC_RDWR. */
+/* flags: H5F_ACC_RDONLY or H5F_ACC_RDWR. */
 seo_err seo_h5_open(const char *path, unsigned flags, hid_t *file);
 /* Closes what SEO_TRY guards: flushes, and reports what the close finds. *file is -1 afterwards. */
 seo_err seo_h5_close(const char *path, hid_t *file);

@@ -36,7 +36,7 @@ struct seo_loader {
     bool thread_runs, lock_made, changed_made;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* any change of the fields below or of a slot */
-    int64_t wanted;         /* the thread keeps [wanted, wanted + prefetch) ready */
+    int64_t wanted;         /* the thread keeps [wanted, wanted + prefetch) ready; -1: idle */
     int64_t held;           /* slot the caller reads, -1: none */
     bool closing;
 };
@@ -82,7 +82,8 @@ static slot *find_step(seo_loader *loader, int64_t step) {
 }
 
 static bool is_wanted(const seo_loader *loader, int64_t step) {
-    return step >= loader->wanted && step - loader->wanted < loader->prefetch;
+    return loader->wanted >= 0 && step >= loader->wanted &&
+           step - loader->wanted < loader->prefetch;
 }
 
 /* The next step to fetch gets a slot that nobody needs; NULL when all wanted ones are there. */
@@ -234,6 +235,7 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out) {
     loader->prefetch = args->prefetch;
     loader->slot_count = args->prefetch + 1;
     loader->held = -1;
+    loader->wanted = -1; /* the first step asked for may be that of a resumed run */
     SEO_TRY(make_slots(loader, args));
     SEO_TRY(open_order(loader, args));
     SEO_TRY(start_thread(loader));

@@ -19,10 +19,10 @@
 #include "data/verify.h"
 #include "tests/support/dataset_fixture.h"
 
-/* One small shard: 3,000 tokens and a file of some ten thousand bytes. */
+/* One small shard, of some 1,500 tokens. */
 static fixture small(void) {
     fixture f = fixture_usual();
-    f.documents = 60;
+    f.documents = 30;
     f.document_most = 100;
     f.held_out_every = 0;
     fixture_make(&f);

@@ -1,5 +1,6 @@
 /* The loader gives f(step), whatever was asked before, by how many ranks, and after how many
  * restarts. The cases are other programs' reported resume bugs. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -240,6 +241,39 @@ static void damage_is_reported_by_its_step(void **state) {
     fixture_remove(&f);
 }
 
+typedef struct reader {
+    const world *w;
+    pthread_t thread;
+    bool same;
+} reader;
+
+static void *read_windows(void *argument) {
+    reader *r = argument;
+    int32_t out[WIDTH];
+    r->same = true;
+    for (int64_t window = 0; window < r->w->windows[0]; window++) {
+        r->same &= seo_dataset_read(r->w->ds[0], window * SEQ_LEN, WIDTH, out) == SEO_OK &&
+                   memcmp(out, r->w->tokens[0] + window * SEQ_LEN, sizeof out) == 0;
+    }
+    return NULL;
+}
+
+/* Threads that touch the blocks of one dataset for the first time, all at once. */
+static void threads_share_a_dataset(void **state) {
+    world *w = *state;
+    reader readers[4];
+    seo_dataset_close(w->ds[0]);
+    assert_int_equal(seo_dataset_open(w->f[0].folder, "train", &w->ds[0]), SEO_OK);
+    for (int i = 0; i < 4; i++) {
+        readers[i].w = w;
+        assert_int_equal(pthread_create(&readers[i].thread, NULL, read_windows, &readers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(readers[i].thread, NULL), 0);
+        assert_true(readers[i].same);
+    }
+}
+
 static void closing_is_possible_at_any_time(void **state) {
     world *w = *state;
     for (int64_t i = 0; i < 200; i++) {
@@ -302,6 +336,7 @@ int main(void) {
         cmocka_unit_test(ranks_make_the_same_batches),
         cmocka_unit_test(unshuffled_is_text_order),
         cmocka_unit_test(damage_is_reported_by_its_step),
+        cmocka_unit_test(threads_share_a_dataset),
         cmocka_unit_test(closing_is_possible_at_any_time),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
