@@ -65,7 +65,7 @@ compress_hardware(uint32_t h[8], const unsigned char *p, size_t blocks) {
     for (; blocks > 0; blocks--, p += 64) {
         const __m128i abef_before = abef, cdgh_before = cdgh;
         __m128i w[4];
-        for (int i = 0; i < 16; i++) {
+        for (size_t i = 0; i < 16; i++) {
             __m128i *now = &w[i & 3];
             if (i < 4) {
                 *now = _mm_shuffle_epi8(_mm_loadu_si128((const void *)(p + 16 * i)), big_endian);

@@ -137,7 +137,8 @@ static seo_err check_seal(const char *name, const char *text, int64_t bytes) {
     const size_t begin = strlen(SEAL_BEGIN);
     char seal[SEO_SHA256_HEX];
     const size_t size = (size_t)bytes;
-    if (size < tail + begin || memcmp(text + size - strlen(SEAL_END), SEAL_END, strlen(SEAL_END)) ||
+    if (size < tail + begin ||
+        memcmp(text + size - strlen(SEAL_END), SEAL_END, strlen(SEAL_END)) != 0 ||
         memcmp(text + size - tail - begin, SEAL_BEGIN, begin) != 0) {
         return SEO_FAIL(
             SEO_ERR_FORMAT,

@@ -164,7 +164,7 @@ static seo_err shares_of(const seo_order_args *args, double *share) {
 seo_err seo_order_open(const seo_order_args *args, seo_order **out) {
     seo_err err = SEO_OK;
     seo_order *order = NULL;
-    double share[SEO_ORDER_SOURCES_MAX];
+    double share[SEO_ORDER_SOURCES_MAX] = {0};
     *out = NULL;
     if (args->source_count < 1 || args->source_count > SEO_ORDER_SOURCES_MAX) {
         return SEO_FAIL(SEO_ERR_ARG, "%" PRId64 " sources: a mix has 1 to %d", args->source_count,
