@@ -155,6 +155,7 @@ seo_err seo_stream_read(seo_stream *s, void *out, int64_t capacity, int64_t *byt
             err = read_file(s, s->input, INPUT_BYTES, &s->input_bytes);
             if (err != SEO_OK) return err;
             /* The unpacker may hold finished bytes; it is asked once more before the end counts. */
+            if (s->ended && s->file_bytes == 0) return damaged(s, "it is empty");
             if (s->ended && !s->in_frame) return SEO_OK;
         }
         err = s->packing == PACKING_GZIP ? unpack_gzip(s, out, room, &made)

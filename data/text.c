@@ -99,12 +99,11 @@ static seo_err fill(seo_text *text, int64_t max_bytes, const char *what) {
 }
 
 static int64_t count_invalid_utf8(const char *data, int64_t bytes) {
-    const unsigned char *p = (const unsigned char *)data, *end = p + bytes;
     int64_t bad = 0;
-    while (p < end) {
-        int32_t cp = 0;
-        p += seo_utf8_decode(p, end, &cp);
-        bad += cp < 0;
+    for (int64_t at = 0; at < bytes; at++, bad++) {
+        const int64_t next = seo_utf8_first_bad(data + at, (size_t)(bytes - at));
+        if (next < 0) break;
+        at += next;
     }
     return bad;
 }

@@ -7,16 +7,20 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/check.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "data/bpe_train.h"
 #include "data/build.h"
 #include "data/dataset.h"
+#include "data/manifest.h"
 
 static char g_folder[64];
 
@@ -240,6 +244,107 @@ static void refusals(void **state) {
     assert_true(whole.tokens[0] > 0);
 }
 
+/* A file size limit stands for the full disk: writing fails in the middle of a shard. */
+static void a_full_disk_leaves_nothing(void **state) {
+    (void)state;
+    const char *path[] = {path_of("book.txt")};
+    const seo_build_args args = args_of("full", path, 0.1, SEO_HELD_OUT_AUTO);
+    seo_build_result result;
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = 50000; /* the tokenizer fits, a shard does not */
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const seo_err err = seo_build(&args, &result);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+    assert_int_equal(err, SEO_ERR_IO);
+    seo_path_kind kind;
+    assert_int_equal(seo_path_look(path_of("full"), &kind), SEO_OK);
+    assert_int_equal(kind, SEO_PATH_NONE);
+    build(&args); /* The same folder is free for the next try. */
+}
+
+/* One line of 300 kB in letters of three bytes: blocks and tail may only cut between letters. */
+static void long_lines_are_cut_between_characters(void **state) {
+    (void)state;
+    static const seo_held_out_mode modes[] = {SEO_HELD_OUT_BLOCK, SEO_HELD_OUT_TAIL};
+    seo_buf line = {0}, got = {0};
+    for (int i = 0; i < 100000; i++) seo_buf_format(&line, "\xea\xb0%c", 0x80 + i % 64);
+    put("line.txt", &line);
+    const char *path[] = {path_of("line.txt")};
+    for (int i = 0; i < SEO_COUNT_OF(modes); i++) {
+        const seo_build_args args = args_of(i ? "line2" : "line1", path, 0.1, modes[i]);
+        const seo_build_result result = build(&args);
+        assert_int_equal(result.bytes[0] + result.bytes[1], (int64_t)line.bytes);
+        assert_in_range(result.bytes[1], (int64_t)(line.bytes / 100 * 9),
+                        (int64_t)(line.bytes / 100 * 11));
+        text_of(i ? "line2" : "line1", "train", &got);
+        assert_int_equal(seo_utf8_first_bad(got.data, got.bytes), -1);
+        text_of(i ? "line2" : "line1", "held-out", &got);
+        assert_int_equal(seo_utf8_first_bad(got.data, got.bytes), -1);
+    }
+    seo_buf_free(&line);
+    seo_buf_free(&got);
+}
+
+static void a_tokenizer_without_end_of_text_is_refused(void **state) {
+    (void)state;
+    json_t *root = NULL;
+    seo_build_result result;
+    assert_int_equal(seo_json_load(path_of("tok.json"), 1 << 24, &root), SEO_OK);
+    json_object_set_new(root, "added_tokens", json_array());
+    json_object_del(json_object_get(json_object_get(root, "model"), "vocab"), "<|endoftext|>");
+    assert_int_equal(json_dump_file(root, path_of("bare.json"), JSON_COMPACT), 0);
+    json_decref(root);
+    const char *path[] = {path_of("book.txt")};
+    seo_build_args args = args_of("bare", path, 0.1, SEO_HELD_OUT_AUTO);
+    args.tokenizer_path = path_of("bare.json");
+    assert_int_equal(seo_build(&args, &result), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "<|endoftext|>"));
+}
+
+static void a_damaged_source_is_named(void **state) {
+    (void)state;
+    seo_build_result result;
+    const unsigned char gz[] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b};
+    assert_int_equal(seo_file_write_atomic(path_of("cut.txt.gz"), gz, sizeof gz), SEO_OK);
+    const char *path[] = {path_of("cut.txt.gz")};
+    const seo_build_args args = args_of("damaged", path, 0.1, SEO_HELD_OUT_AUTO);
+    assert_int_equal(seo_build(&args, &result), SEO_ERR_FORMAT);
+    assert_non_null(strstr(seo_err_detail(), "cut.txt.gz: damaged near byte"));
+    seo_path_kind kind;
+    assert_int_equal(seo_path_look(path_of("damaged"), &kind), SEO_OK);
+    assert_int_equal(kind, SEO_PATH_NONE);
+}
+
+/* What a dataset says of its origin may hold nothing that changes from run to run. */
+static void provenance_has_counters_and_no_clock(void **state) {
+    (void)state;
+    const char *path[] = {path_of("book.txt")};
+    seo_build_args args = args_of("origin1", path, 0.1, SEO_HELD_OUT_TAIL);
+    const seo_build_result first = build(&args);
+    args.folder = path_of("origin2");
+    args.threads = 3;
+    assert_string_equal(build(&args).manifest_sha256, first.manifest_sha256);
+    seo_manifest manifest = {0};
+    assert_int_equal(seo_manifest_load(path_of("origin1"), &manifest), SEO_OK);
+    assert_int_equal(manifest.source_count, 1);
+    char sha256[SEO_SHA256_HEX];
+    assert_int_equal(seo_file_sha256_hex(path[0], sha256), SEO_OK);
+    assert_string_equal(manifest.sources[0].sha256, sha256);
+    assert_non_null(strstr(manifest.provenance, "\"documents\":1"));
+    assert_non_null(strstr(manifest.provenance, "\"held_out_mode\":\"tail\""));
+    assert_null(strstr(manifest.provenance, "thread"));
+    assert_null(strstr(manifest.provenance, "origin1"));
+    int64_t text_bytes[2] = {0, 0};
+    for (int64_t i = 0; i < manifest.shard_count; i++)
+        text_bytes[manifest.shards[i].split] += manifest.shards[i].text_bytes;
+    for (int split = 0; split < 2; split++) assert_int_equal(text_bytes[split], first.bytes[split]);
+    seo_manifest_free(&manifest);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_bytes_for_any_thread_count),
@@ -247,6 +352,11 @@ int main(void) {
         cmocka_unit_test(tail_is_the_end),
         cmocka_unit_test(documents_and_duplicates),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(a_full_disk_leaves_nothing),
+        cmocka_unit_test(long_lines_are_cut_between_characters),
+        cmocka_unit_test(a_tokenizer_without_end_of_text_is_refused),
+        cmocka_unit_test(a_damaged_source_is_named),
+        cmocka_unit_test(provenance_has_counters_and_no_clock),
     };
     return cmocka_run_group_tests(tests, enter, leave);
 }

@@ -125,6 +125,10 @@ static void plain_and_packed(void **state) {
     }
     put("cut.zst", zst.data, zst.bytes - 3);
     expect_error("cut.zst", SEO_ERR_FORMAT, "cut.zst: damaged");
+    put("empty.gz", "", 0);
+    expect_error("empty.gz", SEO_ERR_FORMAT, "empty.gz: damaged near byte 0");
+    put("empty.zst", "", 0);
+    expect_error("empty.zst", SEO_ERR_FORMAT, "empty.zst: damaged near byte 0");
     put("bad.gz", "this is no gzip", 15);
     expect_error("bad.gz", SEO_ERR_FORMAT, "bad.gz: damaged");
     seo_buf_free(&gz);
