@@ -28,7 +28,7 @@ typedef struct reader {
     seo_config *config;
     place places[SEO_CONFIG_FIELDS];
     place sections[SEO_CONFIG_FIELDS]; /* the key of the field's section */
-    bool suggested[SEO_CONFIG_FIELDS]; /* an unknown key was most likely meant for it */
+    bool excused[SEO_CONFIG_FIELDS]; /* not missing: another mistake was most likely meant for it */
     seo_rules rules;
     seo_buf report;
     int64_t mistakes;
@@ -182,10 +182,23 @@ static void read_node(reader *r, int64_t index, seo_yaml_node *node) {
 
 /* ---- the file ---- */
 
+static void excuse_section(reader *r, const char *section) {
+    for (int64_t i = 0; i < SEO_CONFIG_FIELDS; i++) {
+        char name[SEO_SHORT_TEXT];
+        seo_field_split(seo_config_fields[i].path, name);
+        if (strcmp(name, section) == 0) r->excused[i] = true;
+    }
+}
+
 static void unknown_key(reader *r, const char *section, const char *key, place at) {
     seo_buf text = {0};
     const int64_t meant = seo_config_suggest(section, key, &text);
-    if (meant >= 0) r->suggested[meant] = true;
+    char near[SEO_SHORT_TEXT];
+    if (meant >= 0) {
+        r->excused[meant] = true;
+    } else if (section[0] == '\0' && seo_config_nearest_section(key, near)) {
+        excuse_section(r, near);
+    }
     complain(r, at, "%s", text.data ? text.data : "unknown key");
     seo_buf_free(&text);
 }
@@ -200,6 +213,7 @@ static void read_section(reader *r, const char *section, seo_yaml_node *key, seo
     if (seo_yaml_kind_of(map) != SEO_YAML_MAP) {
         complain(r, (place){.node = map}, "%s is a section: its keys are wanted here, found %s",
                  section, seo_yaml_text(map) ? "a value" : kind_name(map));
+        excuse_section(r, section);
         return;
     }
     for (int64_t i = 0; i < seo_yaml_count(map); i++) {
@@ -221,6 +235,7 @@ static void read_file(reader *r) {
     if (!root) return;
     if (seo_yaml_kind_of(root) != SEO_YAML_MAP) {
         complain(r, (place){.node = root}, "sections are wanted here (model:, data:, train: ...)");
+        memset(r->excused, true, sizeof r->excused);
         return;
     }
     for (int64_t i = 0; i < seo_yaml_count(root); i++) {
@@ -297,9 +312,10 @@ static void fill_defaults(reader *r) {
 static void find_missing(reader *r) {
     for (int64_t i = 0; i < SEO_CONFIG_FIELDS; i++) {
         const seo_field *field = &seo_config_fields[i];
-        if (field->preset || field->otherwise || r->rules.states[i] != SEO_FIELD_ABSENT) continue;
+        if (field->preset || r->rules.states[i] != SEO_FIELD_ABSENT) continue;
+        if (field->otherwise && !r->excused[i]) continue;
         r->rules.states[i] = SEO_FIELD_BROKEN;
-        if (r->suggested[i]) continue;
+        if (r->excused[i]) continue;
         complain(r, r->sections[i], "%s is missing: %s", field->path, field->help);
     }
 }

@@ -100,7 +100,8 @@ static void only_one(seo_rules *rules, const char *a, const char *b) {
 
 static void rule_data_source(seo_rules *rules) {
     only_one(rules, "data.path", "data.mix");
-    if (given(rules, "data.path") || given(rules, "data.mix")) return;
+    if (rules->states[index_of("data.path")] != SEO_FIELD_ABSENT) return;
+    if (rules->states[index_of("data.mix")] != SEO_FIELD_ABSENT) return;
     complain(rules, "data.path",
              "data.path is missing: the folder of a dataset (or data.mix); "
              "give it in the file or with --set data.path=DIR");

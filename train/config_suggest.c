@@ -102,11 +102,13 @@ static int64_t foreign_name(const char *key) {
     return -1;
 }
 
-/* A section that is near enough to what was written. */
-static const char *nearest_section(const char *word,
-                                   char names[SEO_CONFIG_FIELDS][SEO_SHORT_TEXT]) {
+const char *seo_config_nearest_section(const char *word, char out[SEO_SHORT_TEXT]) {
+    char names[SEO_CONFIG_FIELDS][SEO_SHORT_TEXT];
     const char *sections[SEO_CONFIG_FIELDS];
-    return seo_nearest(word, sections, list_sections(sections, names));
+    const char *nearest = seo_nearest(word, sections, list_sections(sections, names));
+    if (!nearest) return NULL;
+    memcpy(out, nearest, SEO_SHORT_TEXT);
+    return out;
 }
 
 static void list_keys(const char *section, seo_buf *out) {
@@ -121,10 +123,10 @@ static void list_keys(const char *section, seo_buf *out) {
 }
 
 int64_t seo_config_suggest(const char *section, const char *key, seo_buf *out) {
-    char names[SEO_CONFIG_FIELDS][SEO_SHORT_TEXT];
+    char near[SEO_SHORT_TEXT];
     const bool top = section[0] == '\0';
     if (!top && !seo_config_is_section(section)) {
-        const char *nearest = nearest_section(section, names);
+        const char *nearest = seo_config_nearest_section(section, near);
         seo_buf_text(out, "unknown section ");
         seo_field_quote(out, section);
         if (nearest) seo_buf_format(out, "; did you mean %s?", nearest);
@@ -144,7 +146,7 @@ int64_t seo_config_suggest(const char *section, const char *key, seo_buf *out) {
     if (out->bytes > before) return elsewhere;
     int64_t meant = foreign_name(key);
     if (meant < 0) meant = nearest_in_section(section, key);
-    const char *nearest = top && meant < 0 ? nearest_section(key, names) : NULL;
+    const char *nearest = top && meant < 0 ? seo_config_nearest_section(key, near) : NULL;
     if (meant >= 0) {
         char own[SEO_SHORT_TEXT];
         const char *name = seo_field_split(seo_config_fields[meant].path, own);
