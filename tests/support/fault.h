@@ -17,9 +17,12 @@ typedef enum fault_mode {
     FAULT_ON    /* it and all after it */
 } fault_mode;
 
-/* error: errno of the failing calls; 0: writes accept only half of what they are given. */
+/* error: errno of the failing calls; 0: writes accept only half of what they are given; FAULT_LIE:
+ * writes put one wrong bit on the disk and say that all went well. Other calls then only count. */
+enum { FAULT_LIE = -1 };
 void fault_arm(fault_mode mode, const char *path_part, int64_t at, int error);
 void fault_disarm(void);
 
 int64_t fault_calls(void);     /* matching calls since fault_arm */
+const char *fault_log(void);   /* all matching calls so far, "fsync /path\n" each */
 const char *fault_first(void); /* "fsync /path" of the first that failed; "" when none did */

@@ -112,6 +112,55 @@ static void test_every_call_of_a_save(void **state) {
     seo_run_dir_close(&run);
 }
 
+/* Where in the log the call on RUN/checkpoints/<name> stands; asserts that it does. */
+static size_t place(const fixture *f, const char *call, const char *name, bool last) {
+    char line[SEO_PATH_MAX + 64];
+    snprintf(line, sizeof line, "%s %s/" SEO_CKPT_FOLDER "%s\n", call, f->run, name);
+    const char *log = fault_log(), *found = strstr(log, line);
+    if (!found) fail_msg("never called: %s", line);
+    for (const char *next = found; last && next; next = strstr(next + 1, line)) found = next;
+    return (size_t)(found - log);
+}
+
+/* What a power cut would test, by the order of the calls: a file is synced after its last write,
+ * all are before the manifest is begun, the folder after the manifest, the rename after that, then
+ * the folder above; and only then is the older checkpoint taken apart, its manifest first. */
+static void test_order_of_the_commit(void **state) {
+    fixture *f = *state;
+    seo_ckpt_writer *writer;
+    const seo_ckpt_writer_args args = {.run_dir = f->run, .keep_last = 1};
+    static const char *const files[] = {"/tmp.2.0/part-0000-of-0001.h5", "/tmp.2.0/config.yaml",
+                                        "/tmp.2.0/tokenizer.json", "/tmp.2.0/manifest.json"};
+    /* The first save makes RUN/checkpoints: RUN is synced before anything counts as saved. */
+    char line[SEO_PATH_MAX + 64];
+    fault_arm(FAULT_ONCE, f->run, INT64_MAX, EIO);
+    fixture_save(f, 1);
+    fault_disarm();
+    snprintf(line, sizeof line, "fsync %s\n", f->run);
+    assert_non_null(strstr(fault_log(), line));
+    assert_true(strstr(fault_log(), line) < fault_log() + place(f, "rename", "/tmp.1.0", false));
+    fixture_fill(f, 2);
+    OK(seo_ckpt_writer_open(&args, &writer));
+    fault_arm(FAULT_ONCE, f->run, INT64_MAX, EIO);
+    OK(seo_ckpt_writer_submit(writer, &f->snapshot));
+    OK(seo_ckpt_writer_wait(writer));
+    fault_disarm();
+    seo_ckpt_writer_close(writer);
+    size_t manifest = place(f, "open-to-write", files[3], false);
+    for (int i = 0; i < 4; i++) {
+        assert_true(place(f, "write", files[i], true) < place(f, "fsync", files[i], true));
+        if (i < 3) assert_true(place(f, "fsync", files[i], true) < manifest);
+    }
+    size_t renamed = place(f, "rename", "/tmp.2.0", false);
+    size_t folder = place(f, "fsync", "/tmp.2.0", true), above = place(f, "fsync", "", true);
+    size_t unlinked = place(f, "unlink", "/step-00000001/manifest.json", false);
+    assert_true(place(f, "fsync", files[3], true) < folder);
+    assert_true(folder < renamed && renamed < above && above < unlinked);
+    assert_true(unlinked < place(f, "fsync", "/step-00000001", false));
+    assert_true(place(f, "fsync", "/step-00000001", false) <
+                place(f, "unlink", "/step-00000001/part-0000-of-0001.h5", false));
+}
+
 static void test_every_write_falls_short(void **state) {
     fixture *f = *state;
     fixture_fill(f, 1);
@@ -121,6 +170,30 @@ static void test_every_write_falls_short(void **state) {
     assert_int_equal(err, SEO_OK);
     assert_true(strstr(fault_first(), "/") != NULL);
     assert_int_equal(assert_newest_sound(f), 1);
+}
+
+/* A disk that stores one wrong bit and reports success: reading back before the commit finds it,
+ * and the checkpoint never comes to be. */
+static void test_every_write_lies(void **state) {
+    fixture *f = *state;
+    fixture_save(f, 1);
+    int64_t lies = 0, found = 0;
+    for (int64_t k = 1;; k++) {
+        char path[SEO_PATH_MAX];
+        fixture_fill(f, 2);
+        fault_arm(FAULT_ONCE, f->run, k, FAULT_LIE);
+        seo_err err = seo_ckpt_save(f->run, 0, &f->snapshot);
+        fault_disarm();
+        if (fault_first()[0] == '\0') break;
+        bool lied = strncmp(fault_first(), "write ", 6) == 0;
+        if (!lied && err != SEO_OK) fail_msg("%s: %s", fault_first(), seo_err_detail());
+        assert_int_equal(assert_newest_sound(f), err == SEO_OK ? 2 : 1);
+        lies += lied;
+        found += err != SEO_OK;
+        fixture_path(f, 2, "", path);
+        OK(seo_dir_remove(path));
+    }
+    assert_true(lies >= 8 && found >= lies - 2);
 }
 
 /* The background writer: failures in saving and in removing old checkpoints. */
@@ -215,9 +288,10 @@ static void test_every_call_of_a_start(void **state) {
 int main(void) {
 #define CASE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_every_call_of_a_save),     CASE(test_every_write_falls_short),
-        CASE(test_every_call_of_the_writer), CASE(test_every_call_of_opening),
-        CASE(test_every_call_of_a_start),
+        CASE(test_every_call_of_a_save),    CASE(test_every_write_lies),
+        CASE(test_every_write_falls_short), CASE(test_every_call_of_the_writer),
+        CASE(test_every_call_of_opening),   CASE(test_every_call_of_a_start),
+        CASE(test_order_of_the_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
