@@ -178,6 +178,18 @@ typedef struct seo_dropout_args {
     float rate;          /* 0 <= rate < 1 */
 } seo_dropout_args;
 
+/* Normal numbers, for initial parameters (Box & Muller 1958):
+ *   block j of Philox gives bits v[0..3] for elements 4j .. 4j+3; for p = 0, 1 with
+ *   u1, u2 = seo_uniform_from(v[2p]), (v[2p+1]):
+ *   out[4j + 2p], out[4j + 2p + 1] = std * sqrt(-2 ln u1) * (cos, sin)(2 pi u2)
+ * The same bits on every CPU level: only IEEE's basic operations, none contracted. */
+typedef struct seo_normal_args {
+    seo_tensor out;      /* = any shape f32 */
+    seo_rng_key key;     /* purpose SEO_PURPOSE_INIT | tensor number << 8 */
+    int64_t first_index; /* global index of the first element, a multiple of 4 */
+    float std;           /* >= 0 */
+} seo_normal_args;
+
 /* Softmax cross entropy over the first `vocab_size` of P columns, and its gradient over the logits,
  * in one pass. loss[r] = log sum_v exp logits[r,v] - logits[r,target[r]];   0 where target[r] ==
  * ignore_index with gradient: logits[r,v] = grad_scale * (softmax_v - [v == target]);  0 in ignored

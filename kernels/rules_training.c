@@ -62,6 +62,20 @@ seo_err seo_rules_dropout(const seo_dropout_args *a) {
     return r.err;
 }
 
+seo_err seo_rules_normal(const seo_normal_args *a) {
+    seo_rules r = {.op = "normal"};
+    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+    if (r.err != SEO_OK) return r.err;
+    seo_rule_arg(&r, a->std >= 0 && isfinite(a->std), "std must be 0 or more, is %g",
+                 (double)a->std);
+    seo_rule_arg(&r,
+                 a->first_index >= 0 && a->first_index % 4 == 0 &&
+                     a->first_index <= INT64_MAX - seo_tensor_count(&a->out),
+                 "first_index must be a multiple of 4, 0 or more, is %lld",
+                 (long long)a->first_index);
+    return r.err;
+}
+
 seo_err seo_rules_cross_entropy(const seo_cross_entropy_args *a) {
     seo_rules r = {.op = "cross_entropy"};
     seo_rule_given(&r, SEO_NAMED(a, logits), F32);

@@ -89,50 +89,30 @@ void seo_param_set_free(seo_param_set *set) {
     *set = (seo_param_set){0};
 }
 
-/* Four independent standard normal numbers from one Philox block. */
-static void normals(seo_u32x4 bits, float out[4]) {
-    static const float two_pi = 6.28318530717958647692f;
-    for (int pair = 0; pair < 2; pair++) {
-        const float radius = sqrtf(-2.0f * logf(seo_uniform_from(bits.v[2 * pair])));
-        const float angle = two_pi * seo_uniform_from(bits.v[2 * pair + 1]);
-        out[2 * pair] = radius * cosf(angle);
-        out[2 * pair + 1] = radius * sinf(angle);
+static seo_err init_one(const seo_param *param, int64_t row, seo_tensor out, seo_device *dev,
+                        uint64_t seed) {
+    if (param->init == SEO_INIT_NORMAL) {
+        const seo_normal_args args = {
+            .out = out,
+            .key = {.seed = seed, .purpose = SEO_PURPOSE_INIT | (uint32_t)row << 8},
+            .std = (float)param->std};
+        return seo_normal(dev, &args);
     }
-}
-
-enum { CHUNK_ELEMENTS = 65536 };
-
-/* Elements [first, first + count) of a tensor; first is a multiple of 4, `values` has room for
- * count rounded up to one. */
-static void fill(const seo_param *param, seo_rng_key key, int64_t first, int64_t count,
-                 float *values) {
-    const float constant = param->init == SEO_INIT_ONES ? 1.0f : 0.0f;
-    for (int64_t i = 0; i < count; i += 4) {
-        if (param->init == SEO_INIT_NORMAL) {
-            normals(seo_philox(key, (uint64_t)(first + i) / 4), values + i);
-            for (int lane = 0; lane < 4; lane++) values[i + lane] *= (float)param->std;
-        } else {
-            for (int lane = 0; lane < 4; lane++) values[i + lane] = constant;
-        }
-    }
+    if (param->init == SEO_INIT_ZEROS)
+        return seo_device_zero(dev, out.data, seo_tensor_bytes(&out));
+    const int64_t count = seo_tensor_count(&out);
+    float *ones = malloc((size_t)count * sizeof *ones);
+    if (!ones) return SEO_FAIL(SEO_ERR_MEMORY, "initial values");
+    for (int64_t i = 0; i < count; i++) ones[i] = 1.0f;
+    const seo_err err = seo_device_copy_in(dev, out.data, ones, seo_tensor_bytes(&out));
+    free(ones);
+    return err;
 }
 
 seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed) {
     seo_err err = SEO_OK;
-    float *values = malloc(CHUNK_ELEMENTS * sizeof *values);
-    if (!values) return SEO_FAIL(SEO_ERR_MEMORY, "initial values");
-    for (int64_t row = 0; row < params->count; row++) {
-        const seo_param *param = &params->items[row];
-        const seo_rng_key key = {.seed = seed, .purpose = SEO_PURPOSE_INIT | (uint32_t)row << 8};
-        const int64_t elements = seo_param_elements(param);
-        for (int64_t first = 0; first < elements; first += CHUNK_ELEMENTS) {
-            const int64_t count = seo_min_i64(CHUNK_ELEMENTS, elements - first);
-            fill(param, key, first, count, values);
-            SEO_TRY(seo_device_copy_in(set->dev, (float *)set->tensors[row].data + first, values,
-                                       count * (int64_t)sizeof *values));
-        }
+    for (int64_t row = 0; row < params->count && err == SEO_OK; row++) {
+        err = init_one(&params->items[row], row, set->tensors[row], set->dev, seed);
     }
-done:
-    free(values);
     return err;
 }

@@ -66,7 +66,7 @@ seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev);
 void seo_param_set_free(seo_param_set *set);
 
 /* Initial values: a pure function of (seed, row, element), the same for any number of threads.
- * Normal numbers by Box and Muller (1958) from Philox, purpose SEO_PURPOSE_INIT | row << 8. */
+ * Normal numbers by the operator `normal`, purpose SEO_PURPOSE_INIT | row << 8. */
 seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed);
 
 #ifdef __cplusplus

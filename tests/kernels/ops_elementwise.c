@@ -1,4 +1,4 @@
-/* The residual addition, GELU and dropout. */
+/* The residual addition, GELU, dropout and normal numbers. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -245,4 +245,72 @@ void test_dropout(void **state) {
     }
     dropout_statistics(0.1f);
     dropout_statistics(0.5f);
+}
+
+static void run_normal(seo_device *dev, const void *input, float *out) {
+    seo_normal_args a = *(const seo_normal_args *)input;
+    a.out = to_device(dev, a.out);
+    must(seo_normal(dev, &a));
+    to_host(dev, &a.out, out);
+}
+
+/* Against the formula in double. The logarithm and the sine each err by a few roundings of the
+ * largest term; near u1 = 1 the logarithm is small and its rounding is that of its parts. */
+static void normal_case(int64_t n, int64_t first, float std) {
+    float *x = new_f32(n);
+    double *want = new_f64(n), *bound = new_f64(n);
+    const seo_normal_args a = {.out = seo_tensor_1d(x, SEO_DTYPE_F32, n),
+                               .key = {.seed = 42, .purpose = SEO_PURPOSE_INIT | 7 << 8},
+                               .first_index = first,
+                               .std = std};
+    for (int64_t i = 0; i < n; i++) {
+        const uint64_t even = (uint64_t)(first + i) & ~(uint64_t)1;
+        const double u1 = (double)seo_uniform_from(seo_rng_u32(a.key, even));
+        const double turn =
+            6.283185307179586 * (double)seo_uniform_from(seo_rng_u32(a.key, even + 1));
+        const double radius = (double)std * sqrt(-2 * log(u1));
+        want[i] = radius * (i % 2 ? sin(turn) : cos(turn));
+        bound[i] = 16 * F32_ROUND * radius;
+    }
+    check_everywhere(&(op_case){"normal", run_normal, &a, n, want, bound});
+    free(x);
+    free(want);
+    free(bound);
+}
+
+/* Mean, variance and fourth moment of a million numbers, within five standard errors; and the same
+ * bits on every level. */
+static void normal_statistics(void) {
+    enum { N = 1 << 20 };
+    float *first = new_f32(N), *x = new_f32(N);
+    seo_normal_args a = {.key = {.seed = 5, .purpose = SEO_PURPOSE_INIT}, .std = 1};
+    for (int level = SEO_CPU_PLAIN; level <= SEO_CPU_AVX512; level++) {
+        seo_device *dev = NULL;
+        const seo_cpu_options options = {.threads = 2, .level = (seo_cpu_level)level};
+        if (seo_device_open_cpu(&options, &dev) != SEO_OK) continue;
+        a.out = seo_tensor_1d(level == SEO_CPU_PLAIN ? first : x, SEO_DTYPE_F32, N);
+        must(seo_normal(dev, &a));
+        if (level != SEO_CPU_PLAIN) assert_true(same_bits("normal on two levels", first, x, N));
+        seo_device_close(dev);
+    }
+    double sum = 0, square = 0, fourth = 0;
+    for (int64_t i = 0; i < N; i++) {
+        const double v = (double)first[i];
+        sum += v;
+        square += v * v;
+        fourth += v * v * v * v;
+    }
+    assert_true(fabs(sum / N) <= 5 * sqrt(1.0 / N));
+    assert_true(fabs(square / N - 1) <= 5 * sqrt(2.0 / N));
+    assert_true(fabs(fourth / N - 3) <= 5 * sqrt(96.0 / N));
+    free(first);
+    free(x);
+}
+
+void test_normal(void **state) {
+    (void)state;
+    for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) normal_case(g_counts[i], 0, 0.02f);
+    normal_case(1000, 4096, 1.0f);
+    normal_case(1000, (int64_t)1 << 34, 1.0f);
+    normal_statistics();
 }
