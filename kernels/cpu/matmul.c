@@ -19,10 +19,13 @@ enum {
     K_PIECE = 384,         /* of a panel of B 48 KiB, which stay in the nearest caches */
     K_BLOCK = 8 * K_PIECE, /* the most k of one block */
     TASK_ROWS = 120,       /* a multiple of every level's tile; 180 KiB of A stay in L2 */
-    TASK_PANELS_MAX = 8,   /* of B */
+    PACK_PANELS = 4,
+    TASK_PANELS_MAX = 8, /* of B */
     TASKS_PER_THREAD = 16,
     PREFETCH_STEPS = 4, /* so that the tiles of one panel of B bring in the whole next one */
     LINE_FLOATS = 16,
+    SLICE_FLOATS = K_PIECE / PREFETCH_STEPS * LINE_FLOATS, /* what one tile asks for of a stream */
+    A_SLICES = (SEO_TILE_ROWS * K_PIECE + SLICE_FLOATS - 1) / SLICE_FLOATS,
     DOT_ROWS_MAX = 16, /* rows of A up to which packing B costs more than it saves */
     DOT_TASK_COLS = 32,
     DIRECT_ROWS_MAX = 4 * SEO_TILE_ROWS, /* likewise for a B that needs no transposition */
@@ -55,42 +58,56 @@ typedef struct block {
     int64_t row, rows, col, cols, k, ks;
 } block;
 
-/* dst[k * width + r] = element (first + r, k0 + k), 0 beyond the operand's edge. */
-SEO_INLINE void pack_panel(float *dst, int64_t width, const operand *m, int64_t first,
-                           const block *p) {
-    int64_t valid = seo_min_i64(width, m->count - first);
+/* Panels of one operand that are packed together; panel 0 starts at line `first`. */
+typedef struct span {
+    int64_t first, panel, panel_end, k_block;
+} span;
+
+/* Panels [panel, panel_end) of an operand: of each `width` lines from `first` on, k ascending, and
+ * 0 beyond the operand's edge. Where lines run along memory, several panels take turns at each k,
+ * so that memory is read in order. */
+SEO_INLINE void pack_panels(float *dst, int64_t width, const operand *m, const block *p,
+                            const span *s) {
+    int64_t stride = width * s->k_block;
     if (m->k_contiguous) {
-        seo_lines lines = {m->data + first * m->ld + p->k, m->ld, valid};
-        seo_pack_transposed(dst, width, lines, p->ks);
-        return;
-    }
-    const float *src = m->data + p->k * m->ld + first;
-    if (valid == width) {
-        for (int64_t k = 0; k < p->ks; k++) {
-            memcpy(dst + k * width, src + k * m->ld, (size_t)width * sizeof(float));
+        for (int64_t i = s->panel; i < s->panel_end; i++) {
+            int64_t line = s->first + i * width;
+            seo_lines lines = {m->data + line * m->ld + p->k, m->ld, m->count - line};
+            seo_pack_transposed(dst + i * stride, width, lines, p->ks);
         }
         return;
     }
     for (int64_t k = 0; k < p->ks; k++) {
-        for (int64_t r = 0; r < width; r++) {
-            dst[k * width + r] = r < valid ? src[k * m->ld + r] : 0.0f;
+        const float *src = m->data + (p->k + k) * m->ld + s->first;
+        for (int64_t i = s->panel; i < s->panel_end; i++) {
+            float *to = dst + i * stride + k * width;
+            int64_t valid = m->count - s->first - i * width;
+            if (valid >= width) {
+                memcpy(to, src + i * width, (size_t)width * sizeof(float));
+                continue;
+            }
+            for (int64_t r = 0; r < width; r++) to[r] = r < valid ? src[i * width + r] : 0.0f;
         }
     }
 }
 
-static void pack_a(const product *g, const block *p, int64_t panel) {
-    float *dst = g->packed_a + panel * SEO_TILE_ROWS * g->k_block;
-    pack_panel(dst, SEO_TILE_ROWS, &g->a, p->row + panel * SEO_TILE_ROWS, p);
+static void pack_a(const product *g, const block *p, int64_t group) {
+    int64_t panel = group * PACK_PANELS;
+    int64_t end = seo_min_i64(panel + PACK_PANELS, seo_div_up(p->rows, SEO_TILE_ROWS));
+    span s = {p->row, panel, end, g->k_block};
+    pack_panels(g->packed_a, SEO_TILE_ROWS, &g->a, p, &s);
 }
 
 static bool is_direct(const product *g, int64_t col) {
     return g->direct && col + SEO_TILE_COLS <= g->b.count;
 }
 
-static void pack_b(const product *g, const block *p, int64_t panel) {
-    int64_t col = p->col + panel * SEO_TILE_COLS;
-    if (is_direct(g, col)) return;
-    pack_panel(g->packed_b + panel * SEO_TILE_COLS * g->k_block, SEO_TILE_COLS, &g->b, col, p);
+static void pack_b(const product *g, const block *p, int64_t group) {
+    int64_t panel = group * PACK_PANELS;
+    int64_t end = seo_min_i64(panel + PACK_PANELS, seo_div_up(p->cols, SEO_TILE_COLS));
+    while (panel < end && is_direct(g, p->col + panel * SEO_TILE_COLS)) panel++;
+    span s = {p->col, panel, end, g->k_block};
+    pack_panels(g->packed_b, SEO_TILE_COLS, &g->b, p, &s);
 }
 
 /* A tile at the right or lower edge goes through memory. */
@@ -143,12 +160,14 @@ SEO_INLINE void prefetch_tile(const product *g, int64_t row, int64_t col) {
     }
 }
 
-/* tile += A B over ks steps, while a line of what comes next is asked for every PREFETCH_STEPS. */
+/* tile += A B over ks steps, while a line each of two streams is asked for every PREFETCH_STEPS. */
 SEO_INLINE void add_product(seo_tile *tile, seo_tile_a a, seo_tile_b b, int64_t ks,
-                            const float *ahead) {
+                            const float *const ahead[2]) {
+    const float *ahead_a = ahead[0], *ahead_b = ahead[1];
     int64_t k = 0;
     for (; k + PREFETCH_STEPS <= ks; k += PREFETCH_STEPS) {
-        __builtin_prefetch(ahead + k / PREFETCH_STEPS * LINE_FLOATS, 0, 2);
+        __builtin_prefetch(ahead_a + k * (LINE_FLOATS / PREFETCH_STEPS), 0, 2);
+        __builtin_prefetch(ahead_b + k * (LINE_FLOATS / PREFETCH_STEPS), 0, 2);
         SEO_UNROLL
         for (int u = 0; u < PREFETCH_STEPS; u++) {
             seo_tile_add_product(tile, SEO_TILE_VECS, a, b, 1);
@@ -164,37 +183,48 @@ typedef struct part {
     int64_t row, row_end, panel, panel_end;
 } part;
 
+/* Where in the packed A the lines lie that the n-th tile of a piece asks for: the same rows in the
+ * next piece, a slice at a time. */
+static const float *ahead_in_a(const product *g, const block *p, const part *t, int64_t k,
+                               int64_t n) {
+    int64_t row = t->row + n / A_SLICES * SEO_TILE_ROWS;
+    if (row >= t->row_end || k + K_PIECE >= p->ks) return g->packed_a + t->row * g->k_block;
+    return g->packed_a + row * g->k_block + (k + K_PIECE) * SEO_TILE_ROWS +
+           n % A_SLICES * SLICE_FLOATS;
+}
+
 /* One piece of k for a task: a panel of B stays close while the panels of A pass. */
 static void compute_piece(const product *g, const block *p, const part *t, int64_t k) {
-    int64_t ks = seo_min_i64(K_PIECE, p->ks - k);
+    int64_t ks = seo_min_i64(K_PIECE, p->ks - k), tiles = 0;
     for (int64_t panel = t->panel; panel < t->panel_end; panel++) {
-        int64_t col = p->col + panel * SEO_TILE_COLS;
-        const float *packed = g->packed_b + panel * SEO_TILE_COLS * g->k_block + k * SEO_TILE_COLS;
-        const float *ahead = packed + (panel + 1 < t->panel_end ? SEO_TILE_COLS * g->k_block : 0);
-        seo_tile_b b = {packed, SEO_TILE_COLS};
+        int64_t col = p->col + panel * SEO_TILE_COLS, stride = SEO_TILE_COLS * g->k_block;
+        seo_tile_b b = {g->packed_b + panel * stride + k * SEO_TILE_COLS, SEO_TILE_COLS};
+        const float *ahead_b = b.at + (panel + 1 < t->panel_end ? stride : 0);
         if (is_direct(g, col)) b = (seo_tile_b){g->b.data + (p->k + k) * g->b.ld + col, g->b.ld};
-        for (int64_t i = t->row; i < t->row_end; i += SEO_TILE_ROWS) {
+        for (int64_t i = t->row; i < t->row_end; i += SEO_TILE_ROWS, tiles++) {
+            const float *const ahead[2] = {ahead_in_a(g, p, t, k, tiles), ahead_b};
             seo_tile_a a = {g->packed_a + i * g->k_block + k * SEO_TILE_ROWS, 1, SEO_TILE_ROWS};
             seo_tile tile;
             prefetch_tile(g, p->row + i, col);
             seo_tile_zero(&tile);
             add_product(&tile, a, b, ks, ahead);
             store_tile(g, &tile, p->row + i, col, p->k + k == 0);
-            ahead += K_PIECE / PREFETCH_STEPS * LINE_FLOATS;
+            ahead_b += SLICE_FLOATS;
         }
     }
 }
 
 /* Called by every thread of a parallel region. */
 static void multiply_block(const product *g, const block *p) {
-    int64_t a_panels = seo_div_up(p->rows, SEO_TILE_ROWS);
     int64_t b_panels = seo_div_up(p->cols, SEO_TILE_COLS);
+    int64_t b_groups = seo_div_up(b_panels, PACK_PANELS);
+    int64_t a_groups = seo_div_up(p->rows, PACK_PANELS * SEO_TILE_ROWS);
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < a_panels + b_panels; i++) {
-        if (i < b_panels)
+    for (int64_t i = 0; i < a_groups + b_groups; i++) {
+        if (i < b_groups)
             pack_b(g, p, i);
         else
-            pack_a(g, p, i - b_panels);
+            pack_a(g, p, i - b_groups);
     }
     int64_t row_tasks = seo_div_up(p->rows, TASK_ROWS);
     int64_t tasks = row_tasks * seo_div_up(b_panels, g->task_panels);
