@@ -63,6 +63,9 @@ def main():
     runs = Runs(program, work, SETTINGS)
     traced = have_strace()
     seconds = runs.finish("reference")
+    with open(runs.work / "reference.stderr") as said:
+        if acknowledged(said) == 0:
+            fail("the program does not say which checkpoints are saved")
     done, finished, attempts, saved = 0, 0, 0, 0
     run = "run0"
     while done < kills:

@@ -30,12 +30,15 @@ class Runs:
         return subprocess.Popen([*before, *self.command(run)], stdout=subprocess.DEVNULL, stderr=said), said
 
     def finish(self, run):
-        """Runs to the end; the seconds it took."""
+        """Runs to the end, its last step saved and said so; the seconds it took."""
         begin = time.monotonic()
         process, said = self.start(run)
         if process.wait() != 0:
             fail(f"exit {process.returncode}: {text_of(said)}")
-        return time.monotonic() - begin
+        seconds = time.monotonic() - begin
+        if self.lines(run) not in self.checkpoints(run):
+            fail(f"{self.lines(run)} steps done, saved are {self.checkpoints(run)}")
+        return seconds
 
     def metrics(self, run):
         """The lines of metrics.jsonl without what the clock decides."""
