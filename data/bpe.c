@@ -105,7 +105,7 @@ static seo_err place_entry(seo_bpe_builder *b, const entry *e) {
     seo_buf one = {0}, other = {0};
     seo_err err = SEO_OK;
     seo_piece *piece = &tok->pieces[e->id];
-    if (piece->offset >= 0) {
+    if (piece->bytes > 0) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "id %d is given to '%s' and to '%s'", e->id,
                        show(piece_bytes(tok, e->id), (size_t)piece->bytes, &one),
                        show(bytes, (size_t)e->bytes, &other));
@@ -156,9 +156,8 @@ seo_err seo_bpe_builder_index(seo_bpe_builder *b) {
     while (slots < 2 * (uint64_t)b->entry_count) slots *= 2;
     b->index_mask = slots - 1;
     b->index = calloc(slots, sizeof *b->index);
-    tok->pieces = malloc((size_t)tok->id_count * sizeof *tok->pieces);
+    tok->pieces = calloc((size_t)tok->id_count, sizeof *tok->pieces);
     if (b->index == NULL || tok->pieces == NULL) return no_memory();
-    for (int64_t id = 0; id < tok->id_count; id++) tok->pieces[id] = (seo_piece){.offset = -1};
     for (int64_t i = 0; i < b->entry_count; i++) {
         seo_err err = place_entry(b, &b->entries[i]);
         if (err != SEO_OK) return err;
@@ -312,7 +311,7 @@ const char *seo_tokenizer_sha256(const seo_tokenizer *tok) {
 
 bool seo_tokenizer_piece(const seo_tokenizer *tok, int32_t id, const unsigned char **bytes,
                          size_t *count) {
-    if (id < 0 || id >= tok->id_count || tok->pieces[id].offset < 0) return false;
+    if (id < 0 || id >= tok->id_count || tok->pieces[id].bytes == 0) return false;
     *bytes = piece_bytes(tok, id);
     *count = (size_t)tok->pieces[id].bytes;
     return true;

@@ -20,8 +20,8 @@ extern "C" {
 #define SEO_EOT_TEXT "<|endoftext|>"
 
 typedef struct seo_piece {
-    int64_t offset; /* of its bytes in the piece bytes; -1: no such id */
-    int32_t bytes;
+    int64_t offset; /* of its bytes in the tokenizer's */
+    int32_t bytes;  /* 0: no such id */
     bool special;
 } seo_piece;
 

@@ -13,10 +13,14 @@ static seo_err no_memory(void) {
 
 /* ---- the table ---- */
 
+static inline uint64_t first_slot(const seo_pair_counts *p, uint64_t key) {
+    uint64_t mixed = key * 0x9E3779B97F4A7C15u;
+    return (mixed ^ mixed >> 32) & ((uint64_t)p->slot_count - 1);
+}
+
 static inline seo_pair *slot_of(const seo_pair_counts *p, uint64_t key) {
     uint64_t mask = (uint64_t)p->slot_count - 1;
-    uint64_t mixed = key * 0x9E3779B97F4A7C15u;
-    uint64_t at = (mixed ^ mixed >> 32) & mask;
+    uint64_t at = first_slot(p, key);
     while (p->slots[at].key != key && p->slots[at].key != UINT64_MAX) at = (at + 1) & mask;
     return &p->slots[at];
 }
@@ -43,38 +47,61 @@ seo_pair *seo_pair_find(const seo_pair_counts *p, uint64_t key) {
     return pair->key == key ? pair : NULL;
 }
 
+void seo_pair_prefetch(const seo_pair_counts *p, uint64_t key) {
+    __builtin_prefetch(&p->slots[first_slot(p, key)]);
+}
+
 /* ---- the places ---- */
 
-static seo_err new_place(seo_pair_counts *p, uint32_t place, uint32_t *at) {
-    if (p->unused != 0) {
-        *at = p->unused - 1;
-        p->unused = p->places[*at].next;
-    } else {
-        if (p->place_count == p->place_capacity) {
-            int64_t larger = p->place_capacity + p->place_capacity / 2 + (1 << 16);
-            if (larger > (int64_t)UINT32_MAX - 1) larger = (int64_t)UINT32_MAX - 1;
-            if (p->place_count == larger) {
-                return SEO_FAIL(SEO_ERR_UNSUPPORTED,
-                                "the text has too many different words: train on a part of it");
-            }
-            seo_pair_place *moved = realloc(p->places, (size_t)larger * sizeof *moved);
-            if (moved == NULL) return no_memory();
-            p->places = moved;
-            p->place_capacity = larger;
-        }
-        *at = (uint32_t)p->place_count++;
+static seo_err more_chunks(seo_pair_counts *p) {
+    int64_t larger = p->chunk_capacity + p->chunk_capacity / 2 + (1 << 14);
+    larger = seo_min_i64(larger, (int64_t)SEO_NO_CHUNK - 1);
+    if (p->chunk_count == larger) {
+        return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                        "the text has too many different words: train on a part of it");
     }
-    p->places[*at] = (seo_pair_place){.place = place, .next = SEO_NO_PLACE};
+    seo_place_chunk *moved = realloc(p->chunks, (size_t)larger * sizeof *moved);
+    if (moved == NULL) return no_memory();
+    p->chunks = moved;
+    p->chunk_capacity = larger;
     return SEO_OK;
 }
 
-uint32_t seo_pair_take_place(seo_pair_counts *p, uint32_t *at) {
-    if (*at == SEO_NO_PLACE) return SEO_NO_PLACE;
-    uint32_t entry = *at, place = p->places[entry].place;
-    *at = p->places[entry].next;
-    p->places[entry].next = p->unused;
-    p->unused = entry + 1;
-    return place;
+/* An empty chunk, which comes after the pair's last one. */
+static seo_err append_chunk(seo_pair_counts *p, seo_pair *pair) {
+    uint32_t chunk = 0;
+    if (p->unused != 0) {
+        chunk = p->unused - 1;
+        p->unused = p->chunks[chunk].next;
+    } else {
+        seo_err err = p->chunk_count < p->chunk_capacity ? SEO_OK : more_chunks(p);
+        if (err != SEO_OK) return err;
+        chunk = (uint32_t)p->chunk_count++;
+    }
+    p->chunks[chunk].count = 0;
+    p->chunks[chunk].next = SEO_NO_CHUNK;
+    if (pair->first == SEO_NO_CHUNK) {
+        pair->first = chunk;
+    } else {
+        p->chunks[pair->last].next = chunk;
+    }
+    pair->last = chunk;
+    return SEO_OK;
+}
+
+int64_t seo_pair_take_places(seo_pair_counts *p, uint32_t *chunk, uint32_t *places,
+                             int64_t capacity) {
+    int64_t taken = 0;
+    while (*chunk != SEO_NO_CHUNK && capacity - taken >= SEO_CHUNK_PLACES) {
+        uint32_t at = *chunk;
+        seo_place_chunk *c = &p->chunks[at];
+        *chunk = c->next;
+        memcpy(places + taken, c->places, sizeof c->places);
+        taken += c->count;
+        c->next = p->unused;
+        p->unused = at + 1;
+    }
+    return taken;
 }
 
 seo_err seo_pair_add(seo_pair_counts *p, uint64_t key, int64_t count, uint32_t place,
@@ -83,22 +110,19 @@ seo_err seo_pair_add(seo_pair_counts *p, uint64_t key, int64_t count, uint32_t p
         seo_err err = table_grow(p);
         if (err != SEO_OK) return err;
     }
-    uint32_t at = 0;
-    seo_err err = new_place(p, place, &at);
-    if (err != SEO_OK) return err;
     seo_pair *pair = slot_of(p, key);
     *is_new = pair->key != key;
     if (*is_new) {
-        *pair = (seo_pair){.key = key, .first = SEO_NO_PLACE};
+        *pair = (seo_pair){.key = key, .first = SEO_NO_CHUNK};
         p->pair_count++;
     }
-    pair->count += count;
-    if (pair->first == SEO_NO_PLACE) {
-        pair->first = at;
-    } else {
-        p->places[pair->last].next = at;
+    if (pair->first == SEO_NO_CHUNK || p->chunks[pair->last].count == SEO_CHUNK_PLACES) {
+        seo_err err = append_chunk(p, pair);
+        if (err != SEO_OK) return err;
     }
-    pair->last = at;
+    seo_place_chunk *last = &p->chunks[pair->last];
+    last->places[last->count++] = place;
+    pair->count += count;
     return SEO_OK;
 }
 
@@ -156,7 +180,7 @@ bool seo_pair_pop(seo_pair_counts *p, int64_t least, uint64_t *key) {
 
 void seo_pair_counts_free(seo_pair_counts *p) {
     free(p->slots);
-    free(p->places);
+    free(p->chunks);
     free(p->heap);
     *p = (seo_pair_counts){0};
 }

@@ -59,7 +59,7 @@ static void add_model(const seo_tokenizer *tok, seo_buf *spelling, seo_buf *out)
                       "    \"vocab\": {");
     const char *separator = "";
     for (int32_t id = 0; id < tok->id_count; id++) {
-        if (tok->pieces[id].offset < 0) continue;
+        if (tok->pieces[id].bytes == 0) continue;
         seo_buf_format(out, "%s\n      ", separator);
         add_piece(tok, id, spelling, out);
         seo_buf_format(out, ": %d", id);
