@@ -94,7 +94,7 @@ static seo_err trainer_add_piece(trainer *t, int64_t id, const void *bytes, size
 
 static seo_err trainer_start(trainer *t, const seo_word_table *words, int64_t merges_max) {
     size_t symbol_count = (size_t)(256 + merges_max);
-    t->offsets = malloc(symbol_count * sizeof *t->offsets);
+    t->offsets = calloc(symbol_count, sizeof *t->offsets);
     t->lengths = calloc(symbol_count, sizeof *t->lengths);
     t->merges = malloc((size_t)(merges_max + 1) * sizeof *t->merges);
     if (t->offsets == NULL || t->lengths == NULL || t->merges == NULL) return no_memory();
