@@ -1,6 +1,6 @@
 /* The operators: one argument struct and one function each. Called with designated initialisers, so
  * every argument is named; an argument left out is zero, and where zero has no meaning the shape
- * rules in dispatch.c refuse it.
+ * rules (rules.h) refuse it.
  *
  * Letters of dimensions, the only ones used:
  *   B sequences   T positions   R = B*T rows   C hidden size   H heads   D = C/H head size   F
@@ -236,7 +236,7 @@ typedef enum seo_hyper {
 /* AdamW with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), as PyTorch's:
  *   g = grad * factor;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   param = param (1 - lr * weight_decay) - lr * (m * correction1) / (sqrt(v * correction2) + eps)
- */
+ * A factor of 0 takes g as 0 whatever grad holds, so that one that is not finite spoils nothing. */
 typedef struct seo_adamw_args {
     seo_tensor param; /* += any shape f32 */
     seo_tensor m, v;  /* =  same shape f32, first and second moment */

@@ -234,8 +234,32 @@ static void dropout_statistics(float rate) {
     free(pieces);
 }
 
+/* A rate that is some element's own number: that element stays, because u >= rate keeps. */
+static void dropout_edge(void) {
+    enum { N = 200 };
+    const seo_rng_key key = {.seed = 3, .purpose = SEO_PURPOSE_DROPOUT};
+    float x[N], out[N];
+    for (int i = 0; i < N; i++) x[i] = 1.0f;
+    seo_device *dev = open_device(SEO_CPU_AUTO, 1);
+    for (int i = 0; i < N; i++) {
+        const float rate = seo_uniform_from(seo_rng_u32(key, (uint64_t)i));
+        const float above = nextafterf(rate, 1.0f);
+        seo_dropout_args a = {.out = seo_tensor_1d(out, SEO_DTYPE_F32, N),
+                              .inp = seo_tensor_1d(x, SEO_DTYPE_F32, N),
+                              .key = key,
+                              .rate = rate};
+        must(seo_dropout(dev, &a));
+        assert_true(out[i] > 0.0f);
+        a.rate = above;
+        if (above < 1.0f) must(seo_dropout(dev, &a));
+        assert_true(above >= 1.0f || out[i] == 0.0f);
+    }
+    seo_device_close(dev);
+}
+
 void test_dropout(void **state) {
     (void)state;
+    dropout_edge();
     for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) {
         dropout_case(g_counts[i], 0.1f, 0);
         dropout_case(g_counts[i], 0.5f, 1 + i);

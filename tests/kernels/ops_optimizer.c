@@ -22,10 +22,10 @@ typedef struct problem {
     int64_t count;
     float *start; /* param, m, v, one after the other */
     float *grads; /* STEPS times count */
-    float factor, lr, weight_decay;
+    float factor, lr, weight_decay, eps;
 } problem;
 
-static const float g_beta1 = 0.9f, g_beta2 = 0.95f, g_eps = 1e-8f;
+static const float g_beta1 = 0.9f, g_beta2 = 0.95f;
 
 static void set_hyper(const problem *p, int step, float hyper[SEO_HYPER_COUNT]) {
     hyper[SEO_HYPER_LR] = p->lr;
@@ -43,7 +43,7 @@ static void run(seo_device *dev, const void *input, float *out) {
                         .v = to_device(dev, seo_tensor_1d(p->start + 2 * n, SEO_DTYPE_F32, n)),
                         .beta1 = g_beta1,
                         .beta2 = g_beta2,
-                        .eps = g_eps,
+                        .eps = p->eps,
                         .weight_decay = p->weight_decay};
     for (int step = 1; step <= STEPS; step++) {
         float hyper[SEO_HYPER_COUNT];
@@ -68,7 +68,7 @@ static void want_step(const problem *p, int step, int64_t i, double state[3], do
     state[2] = b2 * state[2] + (1 - b2) * g * g;
     off[1] = b1 * off[1] + 4 * F32_ROUND * m_size;
     off[2] = b2 * off[2] + 6 * F32_ROUND * state[2];
-    const double root = sqrt(state[2] * c2), den = root + (double)g_eps;
+    const double root = sqrt(state[2] * c2), den = root + (double)p->eps;
     const double update = lr * state[1] * c1 / den;
     const double relative = state[2] > 0 ? 0.5 * off[2] / state[2] : 0;
     const double update_off = lr * c1 * off[1] / den + fabs(update) * (relative + 8 * F32_ROUND);
@@ -83,7 +83,8 @@ static void one_case(int64_t n, float factor, float weight_decay, bool constant)
                  .grads = new_f32(STEPS * n),
                  .factor = factor,
                  .lr = 3e-3f,
-                 .weight_decay = weight_decay};
+                 .weight_decay = weight_decay,
+                 .eps = constant ? 1e-8f : 0.1f}; /* large enough to see where it is added */
     double *want = new_f64(3 * STEPS * n), *bound = new_f64(3 * STEPS * n);
     fill_uniform(p.start, n, -1, 1, 51);
     if (!constant) fill_uniform(p.start + n, n, -0.5f, 0.5f, 52);
@@ -103,7 +104,7 @@ static void one_case(int64_t n, float factor, float weight_decay, bool constant)
             /* From zero moments a constant gradient moves by lr g / (|g| + eps) at every step: the
              * double formula itself is checked, up to the corrections' f32 rounding. */
             const double g = (double)factor * (double)p.grads[i];
-            const double closed = start - step * (double)p.lr * g / (fabs(g) + (double)g_eps);
+            const double closed = start - step * (double)p.lr * g / (fabs(g) + (double)p.eps);
             assert_true(fabs(state[0] - closed) <= step * (double)p.lr * 4 * F32_ROUND);
         }
     }
@@ -126,7 +127,7 @@ static void dropped_gradient(void) {
                               .hyper = seo_tensor_1d(hyper, SEO_DTYPE_F32, SEO_HYPER_COUNT),
                               .beta1 = g_beta1,
                               .beta2 = g_beta2,
-                              .eps = g_eps};
+                              .eps = 1e-8f};
     must(seo_adamw(dev, &a));
     for (int i = 0; i < 3; i++) {
         assert_true(param[i] == (float)(i + 1) && m[i] == 0.0f && v[i] == 0.0f);
