@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,15 @@ static void add_eval(seo_buf *line, const seo_metrics_eval *eval) {
     add_number(line, "eval_bits_per_byte", eval->bits_per_byte);
 }
 
+/* Clocks are not worth more digits. */
+static void add_time(seo_buf *line, const char *key, double value) {
+    if (isfinite(value)) {
+        seo_buf_format(line, "%s%.3f", key, value);
+    } else {
+        seo_buf_format(line, "%snull", key);
+    }
+}
+
 static bool write_all(seo_metrics *m, const char *data, size_t bytes) {
     while (bytes > 0) {
         const ssize_t n = write(m->fd, data, bytes);
@@ -163,14 +173,12 @@ void seo_metrics_write(seo_metrics *m, const seo_metrics_record *r) {
     seo_buf_format(&line, ", \"tokens\": %lld", (long long)r->tokens);
     if (r->skipped) seo_buf_text(&line, ", \"skipped\": true");
     if (r->eval) add_eval(&line, r->eval);
-    seo_buf_text(&line, ", \"time\": {\"tokens_per_s\": ");
-    seo_buf_json_float(&line, r->tokens_per_s, 6);
-    seo_buf_text(&line, ", \"ms\": ");
-    seo_buf_json_float(&line, r->ms, 6);
-    seo_buf_text(&line, ", \"data_wait_ms\": ");
-    seo_buf_json_float(&line, r->data_wait_ms, 4);
-    seo_buf_format(&line, ", \"memory_bytes\": %lld, \"eta_s\": ", (long long)r->memory_bytes);
-    seo_buf_json_float(&line, r->eta_s, 6);
+    seo_buf_text(&line, ", \"time\": {");
+    add_time(&line, "\"tokens_per_s\": ", r->tokens_per_s);
+    add_time(&line, ", \"ms\": ", r->ms);
+    add_time(&line, ", \"data_wait_ms\": ", r->data_wait_ms);
+    seo_buf_format(&line, ", \"memory_bytes\": %lld", (long long)r->memory_bytes);
+    add_time(&line, ", \"eta_s\": ", r->eta_s);
     seo_buf_text(&line, "}}");
     if (seo_buf_check(&line) == SEO_OK) {
         keep_line(m, &line, r->step);
