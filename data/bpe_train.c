@@ -230,7 +230,6 @@ static seo_err learn(trainer *t, int64_t merges_max) {
     seo_err err = SEO_OK;
     seo_progress progress;
     seo_progress_start(&progress, "learning merges", "merges", merges_max);
-    SEO_TRY(count_first_pairs(t));
     uint64_t key = 0;
     while (t->merge_count < merges_max && seo_pair_pop(&t->pairs, LEAST_COUNT, &key)) {
         int32_t id = (int32_t)(256 + t->merge_count);
@@ -279,6 +278,7 @@ seo_err seo_bpe_train_words(const seo_word_table *words, int64_t vocab_size, seo
     /* Each merge shortens some word. */
     int64_t merges_max = seo_min_i64(vocab_size - SEO_VOCAB_SIZE_MIN, words->byte_count);
     SEO_TRY(trainer_start(&t, words, merges_max));
+    SEO_TRY(count_first_pairs(&t));
     SEO_TRY(learn(&t, merges_max));
     SEO_TRY(build(&t, out));
 done:
