@@ -1,6 +1,5 @@
 /* seodang checkpoint inspect|verify|diff */
-#include <string.h>
-
+#include "base/check.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "train/checkpoint.h"
@@ -96,25 +95,10 @@ done:
 }
 
 int seo_cli_checkpoint(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        int (*run)(int argc, char **argv);
-    } verbs[] = {{"inspect", inspect_verb}, {"verify", verify_verb}, {"diff", diff_verb}};
-    static const char *const names[] = {"inspect", "verify", "diff"};
-    for (size_t i = 0; argc > 0 && i < sizeof verbs / sizeof verbs[0]; i++) {
-        if (strcmp(argv[0], verbs[i].name) == 0) return verbs[i].run(argc - 1, argv + 1);
-    }
-    static const char help[] =
-        "usage: seodang checkpoint inspect|verify|diff ...\n"
-        "  inspect  shows the step, state, files and tensors of a checkpoint\n"
-        "  verify   reads every byte and checks it\n"
-        "  diff     compares two checkpoints bit for bit\n"
-        "example: seodang checkpoint inspect runs/first\n";
-    if (argc > 0 && strcmp(argv[0], "--help") == 0) {
-        return seo_cli_exit(seo_cli_print(help, (int64_t)sizeof help - 1));
-    }
-    const char *near = argc > 0 ? seo_nearest(argv[0], names, 3) : NULL;
-    return seo_cli_exit(SEO_FAIL(SEO_ERR_USAGE, "checkpoint wants inspect, verify or diff%s%s%s",
-                                 near ? ": did you mean \"" : "", near ? near : "",
-                                 near ? "\"?" : ""));
+    static const seo_cli_verb verbs[] = {
+        {"inspect", inspect_verb, "show the step, state, files and tensors of a checkpoint"},
+        {"verify", verify_verb, "read every byte and check it"},
+        {"diff", diff_verb, "compare two checkpoints bit for bit"},
+    };
+    return seo_cli_dispatch("seodang checkpoint", verbs, SEO_COUNT_OF(verbs), argc, argv);
 }
