@@ -29,7 +29,7 @@ enum {
     DOT_ROWS_MAX = 16, /* rows of A up to which packing B costs more than it saves */
     DOT_TASK_COLS = 32,
     DIRECT_ROWS_MAX = 4 * SEO_TILE_ROWS, /* likewise for a B that needs no transposition */
-    SERIAL_WORK = 1 << 15 /* multiplications below which waking threads costs more than it saves */
+    SERIAL_WORK = 1 << 21 /* multiplications below which waking threads costs more than it saves */
 };
 
 /* One side of the product: element (i, k) is data[i * ld + k] when k_contiguous, else data[k * ld +
