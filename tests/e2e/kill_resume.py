@@ -28,10 +28,10 @@ def have_strace():
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
-def kill_at_call(runs, run, rng):
+def kill_at_call(runs, run, rng, reach):
     """Starts the run under a trace that kills it at the k-th call of one kind; says what and when."""
     call = rng.choice(sorted(CALLS))
-    count = rng.randint(1, CALLS[call])
+    count = rng.randint(1, max(1, round(CALLS[call] * reach)))
     trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
              f"inject={call}:signal=SIGKILL:when={count}"]
     process, said = runs.start(run, trace)
@@ -67,20 +67,28 @@ def main():
         if acknowledged(said) == 0:
             fail("the program does not say which checkpoints are saved")
     done, finished, attempts, saved = 0, 0, 0, 0
+    reach = 0.5  # how far into an attempt a kill may come; less after a run that got away, more after one that got nowhere
     run = "run0"
     while done < kills:
         attempts += 1
         if attempts > 20 * kills + 50:
             fail(f"seed {seed}: {attempts} attempts, {done} kills: the run makes no progress")
         pick = traced and attempts % 2 == 0
-        process, said, where = kill_at_call(runs, run, rng) if pick else kill_at_instant(runs, run, rng, 0.6 * seconds)
+        before = max(runs.checkpoints(run), default=0)
+        if pick:
+            process, said, where = kill_at_call(runs, run, rng, reach)
+        else:
+            process, said, where = kill_at_instant(runs, run, rng, reach * seconds)
         if process.returncode == 0:
+            reach = max(0.05, reach * 0.7)
             compare(runs, run, seed)
             finished, saved, run = finished + 1, 0, f"run{finished + 1}"
             continue
         if process.returncode not in (-9, 137):
             fail(f"seed {seed}, killed at {where}: exit {process.returncode}: {text_of(said)}")
         done += 1
+        if max(runs.checkpoints(run), default=0) == before:
+            reach = min(1.0, reach * 1.1)
         saved = max(saved, acknowledged(said))
         if saved > max(runs.checkpoints(run), default=0):
             fail(f"seed {seed}, killed at {where}: step {saved} was called saved, there are {runs.folders(run)}")
