@@ -1,8 +1,8 @@
 /* seodang checkpoint inspect|verify|diff */
+#include "train/checkpoint.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "train/checkpoint.h"
 #include "train/cli/cli.h"
 
 static seo_err inspect(const char *path, seo_ckpt_style style, seo_buf *out) {
