@@ -81,15 +81,17 @@ static void print_head(const bench *b, const char *title, const char *last) {
     printf("\n");
 }
 
-/* Uniform numbers in (-1, 1) on the heap; the operators of the CPU take any memory. */
-static float *random_floats(int64_t count) {
-    float *x = malloc((size_t)count * sizeof(float));
-    if (!x) return NULL;
+/* Uniform numbers in (-1, 1), in memory as a training run has it; the devices share the host's. */
+static seo_err random_floats(bench *b, int64_t count, float **out) {
+    void *memory = NULL;
+    seo_err err = seo_device_alloc(b->devices[1], count * (int64_t)sizeof(float), &memory);
+    if (err != SEO_OK) return err;
     seo_rng_key key = {.seed = 1, .purpose = SEO_PURPOSE_TEST};
+    *out = memory;
     for (int64_t i = 0; i < count; i++) {
-        x[i] = 2.0f * seo_uniform_from(seo_rng_u32(key, (uint64_t)i)) - 1.0f;
+        (*out)[i] = 2.0f * seo_uniform_from(seo_rng_u32(key, (uint64_t)i)) - 1.0f;
     }
-    return x;
+    return SEO_OK;
 }
 
 typedef struct matmul_shape {
@@ -105,14 +107,11 @@ static seo_err call_matmul(seo_device *dev, const void *args) {
 static seo_err bench_matmul_shape(bench *b, matmul_shape s, bool show_bytes) {
     static const char *const LAYOUTS[] = {"NT", "NN", "TN"};
     bool at = s.layout == SEO_MATMUL_TN, bt = s.layout == SEO_MATMUL_NT;
-    float *x = random_floats(s.m * s.k), *w = random_floats(s.n * s.k);
-    float *out = random_floats(s.m * s.n);
+    float *x = NULL, *w = NULL, *out = NULL;
     seo_err err = SEO_OK;
-    if (!x || !w || !out) {
-        err = SEO_FAIL(SEO_ERR_MEMORY, "no memory for a product of %lld x %lld x %lld",
-                       (long long)s.m, (long long)s.n, (long long)s.k);
-        goto done;
-    }
+    SEO_TRY(random_floats(b, s.m * s.k, &x));
+    SEO_TRY(random_floats(b, s.n * s.k, &w));
+    SEO_TRY(random_floats(b, s.m * s.n, &out));
     seo_matmul_args args = {.out = seo_tensor_2d(out, SEO_DTYPE_F32, s.m, s.n),
                             .a = seo_tensor_2d(x, SEO_DTYPE_F32, at ? s.k : s.m, at ? s.m : s.k),
                             .b = seo_tensor_2d(w, SEO_DTYPE_F32, bt ? s.n : s.k, bt ? s.k : s.n),
@@ -125,9 +124,9 @@ static seo_err bench_matmul_shape(bench *b, matmul_shape s, bool show_bytes) {
              (long long)s.n, (long long)s.k, s.what);
     SEO_TRY(print_line(b, &l));
 done:
-    free(x);
-    free(w);
-    free(out);
+    seo_device_free(b->devices[1], x);
+    seo_device_free(b->devices[1], w);
+    seo_device_free(b->devices[1], out);
     return err;
 }
 
@@ -173,15 +172,12 @@ static seo_err call_attention_bwd(seo_device *dev, const void *args) {
 static seo_err bench_attention_length(bench *b, int64_t t) {
     const int64_t batch = 4, heads = 12, width = 64, channels = heads * width;
     double pairs = (double)(batch * heads) * (double)(t * (t + 1)) / 2.0;
-    float *qkv = random_floats(batch * t * 3 * channels),
-          *dqkv = random_floats(batch * t * 3 * channels);
-    float *out = random_floats(batch * t * channels), *dout = random_floats(batch * t * channels);
-    float *lse = random_floats(2 * batch * heads * t);
+    int64_t part = batch * t * channels;
+    float *all = NULL;
     seo_err err = SEO_OK;
-    if (!qkv || !dqkv || !out || !dout || !lse) {
-        err = SEO_FAIL(SEO_ERR_MEMORY, "no memory for attention over %lld positions", (long long)t);
-        goto done;
-    }
+    SEO_TRY(random_floats(b, 8 * part + 2 * batch * heads * t, &all));
+    float *qkv = all, *dqkv = qkv + 3 * part, *out = dqkv + 3 * part, *dout = out + part;
+    float *lse = dout + part;
     seo_attention_fwd_args fwd = {.out = seo_tensor_3d(out, SEO_DTYPE_F32, batch, t, channels),
                                   .lse = seo_tensor_3d(lse, SEO_DTYPE_F32, batch, heads, t),
                                   .qkv = seo_tensor_3d(qkv, SEO_DTYPE_F32, batch, t, 3 * channels),
@@ -205,11 +201,7 @@ static seo_err bench_attention_length(bench *b, int64_t t) {
     SEO_TRY(print_line(b, &lines[0]));
     SEO_TRY(print_line(b, &lines[1]));
 done:
-    free(qkv);
-    free(dqkv);
-    free(out);
-    free(dout);
-    free(lse);
+    seo_device_free(b->devices[1], all);
     return err;
 }
 
