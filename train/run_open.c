@@ -131,10 +131,23 @@ done:
     return err;
 }
 
+/* A misspelt key in --allow would allow nothing, and say so only at the end of a long comparison.
+ */
+static seo_err check_allowed(const seo_train_args *args) {
+    seo_err err = SEO_OK;
+    for (int64_t i = 0; i < args->allow_count && err == SEO_OK; i++) {
+        seo_buf help = {0};
+        err = seo_config_explain(args->allow[i], &help);
+        seo_buf_free(&help);
+    }
+    return err == SEO_OK ? SEO_OK : seo_err_context(err, "--allow");
+}
+
 seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
     seo_err err = SEO_OK;
     *run = (seo_run){.args = args, .saved_step = -1};
     *finished = false;
+    SEO_TRY(check_allowed(args));
     SEO_TRY(seo_config_load(args->config_path, args->sets, args->set_count, &run->config));
     SEO_TRY(seo_config_write(&run->config, &run->config_yaml));
     SEO_TRY(seo_buf_check(&run->config_yaml));

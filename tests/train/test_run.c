@@ -196,6 +196,8 @@ static void allowed_change(void **state) {
     ok(train(b, "run", (words){.sets = {"train.steps=5"}}));
     assert_int_equal(train(b, "run", changed), SEO_ERR_USAGE);
     ok(train(b, "run", allowed));
+    allowed.allow = "optimizer.rl";
+    assert_int_equal(train(b, "run", allowed), SEO_ERR_USAGE);
     ok(train(b, "run", changed)); /* the checkpoint has the new value now */
 }
 
