@@ -50,10 +50,11 @@ void seo_run_banner(const seo_run *run) {
              seo_format_count(count, seo_params_elements(seo_model_table(run->model))));
     seo_info("device      %s", seo_device_name(run->dev));
     banner_data(run);
-    seo_info("batch       %s tokens a step, in %lld passes; %s steps",
-             seo_format_count(tokens, c->train.batch_tokens),
-             (long long)seo_div_up(c->train.batch_tokens / c->model.seq_len, c->train.micro_batch),
-             seo_format_count(steps, c->train.steps));
+    const int64_t passes =
+        seo_div_up(c->train.batch_tokens / c->model.seq_len, c->train.micro_batch);
+    seo_info("batch       %s tokens a step, in %lld %s; %s steps",
+             seo_format_count(tokens, c->train.batch_tokens), (long long)passes,
+             passes == 1 ? "pass" : "passes", seo_format_count(steps, c->train.steps));
     banner_memory(run);
     if (run->resumed_path[0] != '\0') {
         seo_info("checkpoint  %s: going on with step %lld", run->resumed_path,

@@ -36,8 +36,9 @@ static void tell_trained(const char *path, const seo_tokenizer *tok, int64_t wan
                          const seo_bpe_train_report *report) {
     char count[SEO_SHORT_TEXT], words[SEO_SHORT_TEXT], bytes[SEO_SHORT_TEXT];
     if (report->documents > 0) {
-        seo_info("%s of text in %lld documents, %s different words",
+        seo_info("%s of text in %lld document%s, %s different words",
                  seo_format_bytes(bytes, (double)report->text_bytes), (long long)report->documents,
+                 report->documents == 1 ? "" : "s",
                  seo_format_count(words, report->distinct_words));
     }
     if (report->merges < wanted) {
