@@ -27,7 +27,11 @@ class Runs:
     def start(self, run, before=()):
         """The process, and the file that its standard error goes to."""
         said = open(self.work / f"{run}.stderr", "w+")
-        return subprocess.Popen([*before, *self.command(run)], stdout=subprocess.DEVNULL, stderr=said), said
+        environment = dict(os.environ)
+        if before:  # LeakSanitizer cannot work in a traced process, and says so by failing
+            environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+        return subprocess.Popen([*before, *self.command(run)], stdout=subprocess.DEVNULL, stderr=said,
+                                env=environment), said
 
     def finish(self, run):
         """Runs to the end, its last step saved and said so; the seconds it took."""
