@@ -106,3 +106,21 @@ int64_t fixture_found(const fixture *f) {
     seo_ckpt_close(ckpt);
     return step;
 }
+
+int64_t fixture_assert_newest(fixture *f) {
+    static float saved[FIXTURE_VALUES];
+    seo_ckpt *ckpt;
+    if (seo_ckpt_open(f->run, &ckpt) != SEO_OK) fail_msg("%s", seo_err_detail());
+    int64_t step = seo_ckpt_state_of(ckpt)->step;
+    fixture_fill(f, step);
+    for (int i = 0; i < FIXTURE_TENSORS; i++) {
+        seo_ckpt_tensor t = f->tensors[i];
+        int64_t count = 1;
+        for (int32_t d = 0; d < t.rank; d++) count *= t.dims[d];
+        t.data = saved;
+        if (seo_ckpt_read(ckpt, &t, 1) != SEO_OK) fail_msg("%s", seo_err_detail());
+        assert_memory_equal(saved, f->tensors[i].data, (size_t)count * sizeof *saved);
+    }
+    seo_ckpt_close(ckpt);
+    return step;
+}

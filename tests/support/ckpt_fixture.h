@@ -25,3 +25,6 @@ void fixture_save(fixture *f, int64_t step);
 void fixture_path(const fixture *f, int64_t step, const char *name, char out[SEO_PATH_MAX]);
 /* The step of the checkpoint that opening the run finds; -1 - error code when it finds none. */
 int64_t fixture_found(const fixture *f);
+/* Asserts that the newest checkpoint is sound to the last bit of what fixture_fill gave its step;
+ * the step. */
+int64_t fixture_assert_newest(fixture *f);

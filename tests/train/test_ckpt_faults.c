@@ -27,25 +27,6 @@ static const struct {
 } ways[] = {{FAULT_ONCE, ENOSPC}, {FAULT_ONCE, EIO}, {FAULT_ON, ENOSPC}, {FAULT_ON, EIO}};
 enum { WAYS = sizeof ways / sizeof ways[0] };
 
-/* The newest checkpoint is one of the two, sound to the last bit. */
-static int64_t assert_newest_sound(fixture *f) {
-    static float saved[FIXTURE_VALUES];
-    seo_ckpt *ckpt;
-    OK(seo_ckpt_open(f->run, &ckpt));
-    int64_t step = seo_ckpt_state_of(ckpt)->step;
-    fixture_fill(f, step);
-    for (int i = 0; i < FIXTURE_TENSORS; i++) {
-        seo_ckpt_tensor t = f->tensors[i];
-        int64_t count = 1;
-        for (int32_t d = 0; d < t.rank; d++) count *= t.dims[d];
-        t.data = saved;
-        OK(seo_ckpt_read(ckpt, &t, 1));
-        assert_memory_equal(saved, f->tensors[i].data, (size_t)count * sizeof *saved);
-    }
-    seo_ckpt_close(ckpt);
-    return step;
-}
-
 /* The only calls whose failure a save may survive: closing what was only read, and clearing away.
  */
 static bool may_be_ignored(const char *call) {
@@ -83,12 +64,12 @@ static bool save_with_fault(fixture *f, int64_t attempt, size_t way, int64_t k) 
     if (err != SEO_OK && !strstr(seo_err_detail(), strerror(ways[way].error))) {
         fail_msg("%s was reported as: %s", first, seo_err_detail());
     }
-    int64_t step = assert_newest_sound(f);
+    int64_t step = fixture_assert_newest(f);
     assert_true(err == SEO_OK ? step == 2 : step == 1 || step == 2);
     /* The disk is well again: the next save works and clears up. */
     fixture_fill(f, 2);
     OK(seo_ckpt_save(f->run, attempt, &f->snapshot));
-    assert_int_equal(assert_newest_sound(f), 2);
+    assert_int_equal(fixture_assert_newest(f), 2);
     fixture_path(f, 2, "", path);
     OK(seo_ckpt_remove(path));
     return true;
@@ -169,7 +150,7 @@ static void test_every_write_falls_short(void **state) {
     fault_disarm();
     assert_int_equal(err, SEO_OK);
     assert_true(strstr(fault_first(), "/") != NULL);
-    assert_int_equal(assert_newest_sound(f), 1);
+    assert_int_equal(fixture_assert_newest(f), 1);
 }
 
 /* A disk that stores one wrong bit and reports success: reading back before the commit finds it,
@@ -187,7 +168,7 @@ static void test_every_write_lies(void **state) {
         if (fault_first()[0] == '\0') break;
         bool lied = strncmp(fault_first(), "write ", 6) == 0;
         if (!lied && err != SEO_OK) fail_msg("%s: %s", fault_first(), seo_err_detail());
-        assert_int_equal(assert_newest_sound(f), err == SEO_OK ? 2 : 1);
+        assert_int_equal(fixture_assert_newest(f), err == SEO_OK ? 2 : 1);
         lies += lied;
         found += err != SEO_OK;
         fixture_path(f, 2, "", path);
@@ -212,7 +193,7 @@ static void test_every_call_of_the_writer(void **state) {
             seo_err err = seo_ckpt_writer_wait(writer);
             fault_disarm();
             assert_int_equal(seo_ckpt_writer_failures(writer) > 0, err != SEO_OK);
-            int64_t found = assert_newest_sound(f);
+            int64_t found = fixture_assert_newest(f);
             assert_true(found == step || (err != SEO_OK && found < step));
             if (fault_first()[0] == '\0') break;
         }

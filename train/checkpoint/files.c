@@ -39,6 +39,11 @@ seo_err seo_ckpt_open_file(const char *path, int *fd, int64_t *bytes) {
 }
 
 seo_err seo_ckpt_close_written(const char *path, int fd) {
+    if (fsync(fd) != 0) {
+        const int reason = errno;
+        close(fd);
+        return SEO_FAIL(SEO_ERR_IO, "%s: cannot sync: %s", path, strerror(reason));
+    }
     if (close(fd) != 0) {
         return SEO_FAIL(SEO_ERR_IO, "%s: cannot close: %s", path, strerror(errno));
     }
@@ -164,10 +169,6 @@ seo_err seo_ckpt_write_file(const char *path, const void *data, int64_t bytes) {
             goto done;
         }
         done_bytes += n;
-    }
-    if (fsync(fd) != 0) {
-        err = SEO_FAIL(SEO_ERR_IO, "%s: cannot sync: %s", path, strerror(errno));
-        goto done;
     }
     int closing = fd;
     fd = -1;

@@ -36,7 +36,7 @@ seo_err seo_ckpt_write_file(const char *path, const void *data, int64_t bytes);
 /* Opens for reading and refuses what is no regular file. The caller closes *fd. */
 seo_err seo_ckpt_open_file(const char *path, int *fd, int64_t *bytes);
 
-/* Closes a file that was written; its error counts. */
+/* Syncs and closes a file that was written; it is closed whatever fails, and both errors count. */
 seo_err seo_ckpt_close_written(const char *path, int fd);
 
 #ifdef __cplusplus

@@ -188,10 +188,6 @@ seo_err seo_ckpt_part_write(const char *path, int64_t step, const seo_ckpt_tenso
     /* The disk's own failure is the cause of whatever HDF5 made of it. */
     if (driver.error != 0) err = seo_ckpt_driver_check(&driver, path);
     if (err != SEO_OK) goto done;
-    if (fsync(fd) != 0) {
-        err = SEO_FAIL(SEO_ERR_IO, "%s: cannot sync: %s", path, strerror(errno));
-        goto done;
-    }
     int closing = fd;
     fd = -1;
     SEO_TRY(seo_ckpt_close_written(path, closing));
