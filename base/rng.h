@@ -23,7 +23,8 @@ typedef enum seo_purpose {
     SEO_PURPOSE_DROPOUT = 2,
     SEO_PURPOSE_SAMPLE = 3,
     SEO_PURPOSE_SPLIT = 4,
-    SEO_PURPOSE_TEST = 5
+    SEO_PURPOSE_TEST = 5,
+    SEO_PURPOSE_ROUNDING = 6
 } seo_purpose;
 
 typedef struct seo_rng_key {

@@ -13,7 +13,10 @@ typedef struct seo_backend {
 #define SEO_OP(op) seo_err (*op)(seo_device *, const seo_##op##_args *);
 #include "kernels/ops.def"
 #undef SEO_OP
-    seo_err (*open)(seo_device *); /* takes scratch and whatever else the backend needs */
+    bool bf16;            /* storage may be bf16 */
+    int64_t row_multiple; /* see seo_device_row_multiple */
+    /* Takes scratch and whatever else the backend needs; options are the backend's own. */
+    seo_err (*open)(seo_device *, const void *options);
     seo_err (*alloc)(seo_device *, int64_t bytes, void **out); /* zeroed, 256-byte aligned */
     void (*free)(seo_device *, void *ptr);
     seo_err (*copy_in)(seo_device *, void *dst, const void *src, int64_t bytes);
@@ -21,7 +24,18 @@ typedef struct seo_backend {
     seo_err (*copy)(seo_device *, void *dst, const void *src, int64_t bytes);
     seo_err (*zero)(seo_device *, void *dst, int64_t bytes);
     seo_err (*sync)(seo_device *);
+    seo_err (*memory)(seo_device *, int64_t *free_bytes, int64_t *total_bytes);
     void (*close)(seo_device *); /* gives back what open took; fine after an open that failed */
+    /* NULL: the device runs what is queued at once, so there is nothing to capture. */
+    seo_err (*capture_begin)(seo_device *);
+    seo_err (*capture_end)(seo_device *, void **graph); /* also after an error inside */
+    seo_err (*graph_launch)(seo_device *, void *graph);
+    void (*graph_free)(seo_device *, void *graph);
+    seo_err (*event_open)(seo_device *, void **event);
+    seo_err (*event_record)(seo_device *, void *event);
+    /* Waits for `to`. */
+    seo_err (*event_elapsed)(seo_device *, void *from, void *to, double *ms);
+    void (*event_close)(seo_device *, void *event);
 } seo_backend;
 
 typedef struct seo_allocation {
@@ -42,6 +56,19 @@ struct seo_device {
     int64_t scratch_bytes;
     void *impl; /* the backend's private state; NULL on the CPU */
 };
+
+/* Opens a device of this backend. */
+seo_err seo_device_open_backend(const seo_backend *backend, const void *options, seo_device **out);
+
+/* The plug-in's one exported function, "seo_cuda_plugin". What it needs of the program is handed to
+ * it, so that neither has to export symbols to the other; NULL when `abi` is not the plug-in's. */
+enum { SEO_PLUGIN_ABI = 1 };
+typedef struct seo_plugin_host {
+    int32_t abi;
+    seo_err (*fail)(seo_err code, const char *file, int line, const char *message);
+    void (*assert_failed)(const char *fact, const char *file, int line);
+} seo_plugin_host;
+typedef const seo_backend *seo_plugin_entry(const seo_plugin_host *host);
 
 /* The operators of each CPU level; the files in cpu/ are compiled once per level. */
 extern const seo_backend seo_backend_cpu_plain;

@@ -48,7 +48,6 @@ static seo_err choose_level(seo_cpu_level asked, seo_cpu_level *out) {
 
 seo_err seo_device_open_cpu(const seo_cpu_options *options, seo_device **out) {
     seo_err err = SEO_OK;
-    seo_device *dev = NULL;
     *out = NULL;
     seo_cpu_level level = SEO_CPU_PLAIN;
     SEO_TRY(choose_level(options->level, &level));
@@ -56,18 +55,25 @@ seo_err seo_device_open_cpu(const seo_cpu_options *options, seo_device **out) {
         return SEO_FAIL(SEO_ERR_ARG, "cpu: threads must be between 0 (automatic) and %d, is %d",
                         THREADS_MAX, (int)options->threads);
     }
-    dev = calloc(1, sizeof *dev);
-    if (!dev) return SEO_FAIL(SEO_ERR_MEMORY, "cpu: no memory for the device");
-    dev->backend = backend_of(level);
-    dev->level = level;
-    dev->threads = options->threads > 0 ? options->threads : seo_cpu_threads_allowed();
-    snprintf(dev->name, sizeof dev->name, "%s, %d thread%s", dev->backend->name, (int)dev->threads,
-             dev->threads == 1 ? "" : "s");
-    SEO_TRY(dev->backend->open(dev));
-    *out = dev;
-    return SEO_OK;
+    const seo_cpu_options resolved = {.threads = options->threads > 0 ? options->threads
+                                                                      : seo_cpu_threads_allowed(),
+                                      .level = level};
+    SEO_TRY(seo_device_open_backend(backend_of(level), &resolved, out));
 done:
-    seo_device_close(dev);
+    return err;
+}
+
+seo_err seo_device_open_backend(const seo_backend *backend, const void *options, seo_device **out) {
+    *out = NULL;
+    seo_device *dev = calloc(1, sizeof *dev);
+    if (!dev) return SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory for the device", backend->name);
+    dev->backend = backend;
+    const seo_err err = backend->open(dev, options);
+    if (err == SEO_OK) {
+        *out = dev;
+    } else {
+        seo_device_close(dev);
+    }
     return err;
 }
 
@@ -89,6 +95,15 @@ int32_t seo_device_threads(const seo_device *dev) {
 }
 seo_cpu_level seo_device_cpu_level(const seo_device *dev) {
     return dev->level;
+}
+bool seo_device_is_cpu(const seo_device *dev) {
+    return dev->level != SEO_CPU_AUTO;
+}
+bool seo_device_has_bf16(const seo_device *dev) {
+    return dev->backend->bf16;
+}
+int64_t seo_device_row_multiple(const seo_device *dev) {
+    return dev->backend->row_multiple;
 }
 void seo_device_seal(seo_device *dev) {
     dev->sealed = true;
@@ -153,4 +168,8 @@ seo_err seo_device_zero(seo_device *dev, void *dst, int64_t bytes) {
 }
 seo_err seo_device_sync(seo_device *dev) {
     return dev->backend->sync(dev);
+}
+
+seo_err seo_device_memory(seo_device *dev, int64_t *free_bytes, int64_t *total_bytes) {
+    return dev->backend->memory(dev, free_bytes, total_bytes);
 }

@@ -4,7 +4,7 @@
 
 #define SEO_OP(op)                                                                                 \
     seo_err seo_##op(seo_device *dev, const seo_##op##_args *args) {                               \
-        seo_err err = seo_rules_##op(args);                                                        \
+        seo_err err = seo_rules_##op(dev->backend, args);                                          \
         return err != SEO_OK ? err : dev->backend->op(dev, args);                                  \
     }
 #include "kernels/ops.def"

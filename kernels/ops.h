@@ -8,12 +8,14 @@
  *
  * Contracts that hold for all:
  *   - `=` overwrites, `+=` accumulates; `opt` may be left out (a tensor of rank 0).
- *   - storage is f32 on the CPU (f32 or bf16 on devices that say so); statistics and sums are f32
- * or wider.
+ *   - a tensor marked S has the storage type of the call: f32, or bf16 on devices that have it (the
+ * CPU has not); all S tensors of a call have the same one. Statistics, losses, moments and the
+ * gradients of parameters are f32 always. Sums are f32 or wider.
  *   - outputs may not overlap inputs unless the comment says "may be".
  *   - work is queued on the device's stream; errors found before it is queued: SEO_ERR_SHAPE for
  * shapes and dtypes, SEO_ERR_ARG for scalars, SEO_ERR_UNSUPPORTED for a variant the backend has
- * not.
+ * not. What only the data tells, an id outside its table, the CPU reports at once and changes
+ * nothing; a device with a stream reports it at the next seo_device_sync or copy_out.
  *   - the order of every sum is fixed: same inputs, same bits, for any number of threads. */
 #pragma once
 
@@ -21,6 +23,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/groups.h"
 #include "base/rng.h"
 #include "base/tensor.h"
 #include "kernels/device.h"
@@ -33,35 +36,38 @@ extern "C" {
  *   out[b,t,c] = wte[ids[b,t],c] + wpe[first_position + t,c]
  * An id outside [0, V) is SEO_ERR_ARG. */
 typedef struct seo_embedding_fwd_args {
-    seo_tensor out; /* =  (B, T, C) */
+    seo_tensor out; /* =  (B, T, C) S */
     seo_tensor ids; /*    (B, T) i32 */
-    seo_tensor wte; /*    (V or P, C) */
-    seo_tensor wpe; /*    (positions, C), positions >= first_position + T */
+    seo_tensor wte; /*    (V or P, C) S */
+    seo_tensor wpe; /*    (positions, C) S, positions >= first_position + T */
     int64_t first_position;
 } seo_embedding_fwd_args;
 
 /* Its backward: dwte[ids[b,t]] += dout[b,t], in the order of (b, t); dwpe[t] += sum over b of
  * dout[b,t]. */
 typedef struct seo_embedding_bwd_args {
-    seo_tensor dwte; /* += (V or P, C) */
-    seo_tensor dwpe; /* += (positions, C) */
-    seo_tensor dout; /*    (B, T, C) */
-    seo_tensor ids;  /*    (B, T) i32 */
+    seo_tensor dwte;   /* += (V or P, C) f32 */
+    seo_tensor dwpe;   /* += (positions, C) f32 */
+    seo_tensor dout;   /*    (B, T, C) S */
+    seo_tensor ids;    /*    (B, T) i32 */
+    seo_tensor groups; /*    (seo_groups_size(B*T)) i32 opt: seo_groups_build of ids. The CPU does
+                        *    without; the CUDA backend needs it */
 } seo_embedding_bwd_args;
 
 /* Layer norm over the last axis, with the residual add before it when `add` is given.
  *   x = inp (+ add);   sum = x (when given)
  *   out[r,c] = (x[r,c] - mean[r]) * rstd[r] * weight[c] + bias[c],   rstd = 1/sqrt(var + eps), var
- * biased Source: Ba, Kiros, Hinton 2016. */
+ * biased. When S is bf16, x is rounded to it before it is normalised: the backward starts from the
+ * same numbers. Source: Ba, Kiros, Hinton 2016. */
 typedef struct seo_layernorm_fwd_args {
-    seo_tensor out;    /* =  (R, C) */
-    seo_tensor sum;    /* =  (R, C) opt: x; needed when add is given; may be inp or add */
+    seo_tensor out;    /* =  (R, C) S */
+    seo_tensor sum;    /* =  (R, C) S opt: x; needed when add is given; may be inp or add */
     seo_tensor mean;   /* =  (R) opt f32: kept for the backward */
     seo_tensor rstd;   /* =  (R) opt f32: kept for the backward */
-    seo_tensor inp;    /*    (R, C) */
-    seo_tensor add;    /*    (R, C) opt */
-    seo_tensor weight; /*    (C) */
-    seo_tensor bias;   /*    (C) opt */
+    seo_tensor inp;    /*    (R, C) S */
+    seo_tensor add;    /*    (R, C) S opt */
+    seo_tensor weight; /*    (C) S */
+    seo_tensor bias;   /*    (C) S opt */
     float eps;         /*    > 0 */
 } seo_layernorm_fwd_args;
 
@@ -70,37 +76,55 @@ typedef struct seo_layernorm_fwd_args {
  *   dx = rstd * (dnorm - mean_c(dnorm) - xhat * mean_c(dnorm * xhat))        dinp = dx, or += with
  * accumulate */
 typedef struct seo_layernorm_bwd_args {
-    seo_tensor dinp;    /* = or += (R, C), see accumulate */
-    seo_tensor dweight; /* += (C) */
-    seo_tensor dbias;   /* += (C) opt */
-    seo_tensor dout;    /*    (R, C) */
-    seo_tensor inp;     /*    (R, C): x, the sum that was normalised */
-    seo_tensor weight;  /*    (C) */
-    seo_tensor mean;    /*    (R) f32 */
-    seo_tensor rstd;    /*    (R) f32 */
-    bool accumulate;    /* dinp += instead of = (the residual stream's gradient is already there) */
+    seo_tensor dinp;     /* = or += (R, C) S, see accumulate */
+    seo_tensor dweight;  /* += (C) f32 */
+    seo_tensor dbias;    /* += (C) f32 opt */
+    seo_tensor dinp_sum; /* += (C) f32 opt: the sum over rows of dinp as it is left (rounded to S):
+                          *    the gradient of a bias that was added to x */
+    seo_tensor dout;     /*    (R, C) S */
+    seo_tensor inp;      /*    (R, C) S: x, the sum that was normalised */
+    seo_tensor weight;   /*    (C) S */
+    seo_tensor mean;     /*    (R) f32 */
+    seo_tensor rstd;     /*    (R) f32 */
+    bool accumulate; /* dinp += instead of = (the residual stream's gradient is already there) */
 } seo_layernorm_bwd_args;
 
-/* Matrix product.   out[m,n] = (accumulate ? out[m,n] : 0) + sum_k A[m,k] * B[k,n] (+ bias[n])
+/* GELU (Hendrycks & Gimpel 2016).  ERF: x * Phi(x);  TANH: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715
+ * x^3))). */
+typedef enum seo_gelu_kind { SEO_GELU_TANH, SEO_GELU_ERF } seo_gelu_kind;
+
+/* Matrix product.   sum[m,n] = sum_k A[m,k] * B[k,n] (+ bias[n])
+ *   out = sum, or out += sum with accumulate; with an epilogue, see there
  * The three layouts that training needs:
  *   NT  A (M,K), B given as (N,K): forward, out = x W^T           NN  A (M,K), B (K,N): dx = dy W
  *   TN  A given as (K,M), B (K,N): dW = dy^T x
  * Leading dimensions fold: a (B,T,C) tensor counts as (B*T, C). Each out element is summed over k
  * in one fixed order. */
 typedef enum seo_matmul_layout { SEO_MATMUL_NT, SEO_MATMUL_NN, SEO_MATMUL_TN } seo_matmul_layout;
+
+/* What becomes of a sum before it is stored. Not together with accumulate. */
+typedef enum seo_matmul_epilogue {
+    SEO_EPILOGUE_NONE,
+    SEO_EPILOGUE_GELU, /* pre = sum, out = gelu(pre): of pre as it is stored, rounded to S */
+    SEO_EPILOGUE_DGELU /* out = sum * gelu'(pre) */
+} seo_matmul_epilogue;
+
 typedef struct seo_matmul_args {
-    seo_tensor out;  /* = or += (M, N), see accumulate */
-    seo_tensor a;    /*    (M, K), or (K, M) for TN */
-    seo_tensor b;    /*    (K, N), or (N, K) for NT */
-    seo_tensor bias; /*    (N) opt */
+    seo_tensor out;  /* = or += (M, N) S, or f32; f32 with accumulate */
+    seo_tensor a;    /*    (M, K), or (K, M) for TN, S */
+    seo_tensor b;    /*    (K, N), or (N, K) for NT, S */
+    seo_tensor bias; /*    (N) S opt */
+    seo_tensor pre;  /*    (M, N) S, with an epilogue only: = with GELU, read with DGELU */
     seo_matmul_layout layout;
+    seo_matmul_epilogue epilogue;
+    seo_gelu_kind gelu; /* of the epilogue */
     bool accumulate;
 } seo_matmul_args;
 
 /* Gradient of a bias: dbias[n] += sum over rows of dout[r,n]. */
 typedef struct seo_bias_bwd_args {
-    seo_tensor dbias; /* += (N) */
-    seo_tensor dout;  /*    (R, N) */
+    seo_tensor dbias; /* += (N) f32 */
+    seo_tensor dout;  /*    (R, N) S */
 } seo_bias_bwd_args;
 
 /* Multi-head self-attention from packed projections, in tiles: no T x T matrix is kept.
@@ -109,9 +133,9 @@ typedef struct seo_bias_bwd_args {
  * log sum_j exp s[i,j] Source: Vaswani et al. 2017 eq. 1; online softmax: Milakov & Gimelshein
  * 2018; tiles: Dao et al. 2022. */
 typedef struct seo_attention_fwd_args {
-    seo_tensor out; /* =  (B, T, C) */
+    seo_tensor out; /* =  (B, T, C) S */
     seo_tensor lse; /* =  (B, H, T) f32: kept for the backward */
-    seo_tensor qkv; /*    (B, T, 3C) */
+    seo_tensor qkv; /*    (B, T, 3C) S */
     int64_t head_count;
     float scale; /*       > 0, usually 1/sqrt(D) */
     bool causal;
@@ -120,11 +144,11 @@ typedef struct seo_attention_fwd_args {
 /* Its backward; probabilities are computed again from lse, tile by tile (Dao et al. 2022, algorithm
  * 4). */
 typedef struct seo_attention_bwd_args {
-    seo_tensor dqkv;  /* =  (B, T, 3C) */
+    seo_tensor dqkv;  /* =  (B, T, 3C) S */
     seo_tensor delta; /* =  (B, H, T) f32 scratch: sum over d of dout * out */
-    seo_tensor dout;  /*    (B, T, C) */
-    seo_tensor out;   /*    (B, T, C) */
-    seo_tensor qkv;   /*    (B, T, 3C) */
+    seo_tensor dout;  /*    (B, T, C) S */
+    seo_tensor out;   /*    (B, T, C) S */
+    seo_tensor qkv;   /*    (B, T, 3C) S */
     seo_tensor lse;   /*    (B, H, T) f32 */
     int64_t head_count;
     float scale;
@@ -136,43 +160,59 @@ typedef struct seo_attention_bwd_args {
  * sees 0..cached+i. Equal to attention_fwd on the whole sequence up to the rounding of the
  * softmax's order. */
 typedef struct seo_attention_cached_args {
-    seo_tensor out;     /* =  (B, N, C) */
-    seo_tensor cache_k; /* =  (B, S, C), rows [cached, cached+N) */
-    seo_tensor cache_v; /* =  (B, S, C), likewise */
-    seo_tensor qkv;     /*    (B, N, 3C) */
+    seo_tensor out;     /* =  (B, N, C) S */
+    seo_tensor cache_k; /* =  (B, S, C) S, rows [cached, cached+N) */
+    seo_tensor cache_v; /* =  (B, S, C) S, likewise */
+    seo_tensor qkv;     /*    (B, N, 3C) S */
     int64_t cached;     /*    positions already there; cached + N <= S */
     int64_t head_count;
     float scale;
 } seo_attention_cached_args;
 
-/* GELU (Hendrycks & Gimpel 2016).  ERF: x * Phi(x);  TANH: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715
- * x^3))). */
-typedef enum seo_gelu_kind { SEO_GELU_TANH, SEO_GELU_ERF } seo_gelu_kind;
+/* GELU by itself, forward and backward. */
 typedef struct seo_gelu_fwd_args {
-    seo_tensor out; /* =  any shape */
-    seo_tensor inp; /*    same shape */
+    seo_tensor out; /* =  any shape S */
+    seo_tensor inp; /*    same shape S */
     seo_gelu_kind kind;
 } seo_gelu_fwd_args;
 typedef struct seo_gelu_bwd_args {
-    seo_tensor dinp; /* =  dout * gelu'(inp); may be dout */
-    seo_tensor dout;
-    seo_tensor inp;
+    seo_tensor dinp; /* =  any shape S: dout * gelu'(inp); may be dout */
+    seo_tensor dout; /*    same shape S */
+    seo_tensor inp;  /*    same shape S */
     seo_gelu_kind kind;
 } seo_gelu_bwd_args;
 
 /* Residual: out = a + b, elementwise; out may be a or b. */
 typedef struct seo_add_args {
-    seo_tensor out; /* = */
-    seo_tensor a, b;
+    seo_tensor out;  /* =  any shape S */
+    seo_tensor a, b; /*    same shape S */
 } seo_add_args;
+
+/* The same numbers in another type, f32 and bf16 in either direction (or the same one, a copy);
+ * rounded to nearest, ties to even, NaN stays NaN. On every device. */
+typedef struct seo_cast_args {
+    seo_tensor out; /* = any shape */
+    seo_tensor inp; /*   same shape */
+} seo_cast_args;
+
+/* Where a pass stands in its run, in device memory, so that a captured pass can be replayed for
+ * another one. */
+typedef enum seo_place {
+    SEO_PLACE_STEP,
+    SEO_PLACE_ROW_LOW, /* the pass's first row in the global batch, lower and upper 32 bits */
+    SEO_PLACE_ROW_HIGH,
+    SEO_PLACE_COUNT
+} seo_place;
 
 /* Dropout (Srivastava et al. 2014), forward and backward alike:
  *   out[i] = inp[i] / (1 - rate) when u(first_index + i) >= rate, else 0;   u =
  * seo_uniform_from(seo_rng_u32(key, index)) The mask is a pure function of (key, global element
  * index): the backward calls it again on the gradient. */
 typedef struct seo_dropout_args {
-    seo_tensor out; /* = may be inp */
-    seo_tensor inp;
+    seo_tensor out;      /* = any shape S; may be inp */
+    seo_tensor inp;      /*   same shape S */
+    seo_tensor place;    /*   (SEO_PLACE_COUNT) i32 opt: its step is taken for key.step, and its row
+                          *   times inp's last dimension is added to first_index */
     seo_rng_key key;     /* purpose SEO_PURPOSE_DROPOUT | site << 8 */
     int64_t first_index; /* >= 0: global index of the first element, independent of sharding */
     float rate;          /* 0 <= rate < 1 */
@@ -197,7 +237,7 @@ typedef struct seo_normal_args {
  * SEO_ERR_ARG. */
 typedef struct seo_cross_entropy_args {
     seo_tensor loss;    /* =  (R) f32, nats */
-    seo_tensor logits;  /*    (R, P); overwritten by the gradient when with_gradient */
+    seo_tensor logits;  /*    (R, P) S; overwritten by the gradient when with_gradient */
     seo_tensor targets; /*    (R) i32 */
     int64_t vocab_size; /*    1..P */
     int32_t ignore_index;
@@ -229,6 +269,7 @@ typedef enum seo_hyper {
     SEO_HYPER_LR,
     SEO_HYPER_CORRECTION1, /* 1 / (1 - beta1^step) */
     SEO_HYPER_CORRECTION2, /* 1 / (1 - beta2^step) */
+    SEO_HYPER_STEP,        /* of the update, a whole number below 2^24: keys the rounding */
     SEO_HYPER_GRAD_FACTOR, /* gradients are multiplied by it: the clip factor */
     SEO_HYPER_COUNT
 } seo_hyper;
@@ -236,12 +277,26 @@ typedef enum seo_hyper {
 /* AdamW with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), as PyTorch's:
  *   g = grad * factor;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   param = param (1 - lr * weight_decay) - lr * (m * correction1) / (sqrt(v * correction2) + eps)
- * A factor of 0 takes g as 0 whatever grad holds, so that one that is not finite spoils nothing. */
+ * A factor of 0 takes g as 0 whatever grad holds, so that one that is not finite spoils nothing.
+ *
+ * One call takes any number of parameters that lie one after the other: `ranges` then tells which
+ * of them decay. A bf16 param has no f32 master: the new value is rounded stochastically, up with
+ * the probability of what is cut off. With j = first_index + i, element i adds 16 bits of
+ *   seo_philox({key.seed, key.purpose, hyper's step}, j / 8).v[j % 8 / 2], the lower half for even
+ * j, to the f32 bits before they are cut: a function of the element alone, not of grid or sharding.
+ */
+enum { SEO_ADAMW_UNIT = 128 };
 typedef struct seo_adamw_args {
-    seo_tensor param; /* += any shape f32 */
-    seo_tensor m, v;  /* =  same shape f32, first and second moment */
-    seo_tensor grad;  /*    same shape f32 */
-    seo_tensor hyper; /*    (SEO_HYPER_COUNT) f32 */
+    seo_tensor param;    /* += any shape f32, or bf16 on devices that have it */
+    seo_tensor m, v;     /* =  same shape f32, first and second moment */
+    seo_tensor grad;     /*    same shape f32 */
+    seo_tensor working;  /* =  same shape bf16 opt: param rounded to nearest, for the next pass */
+    seo_tensor ranges;   /*    (n) i32 opt: ends, in units of SEO_ADAMW_UNIT elements and ascending,
+                          *    of ranges that alternate: without decay, with decay, without ...;
+                          *    what lies beyond the last has none. Left out: all decay */
+    seo_tensor hyper;    /*    (SEO_HYPER_COUNT) f32 */
+    seo_rng_key key;     /*    of the rounding, purpose SEO_PURPOSE_ROUNDING; for a bf16 param */
+    int64_t first_index; /*    of the rounding: global index of the first element, multiple of 8 */
     float beta1, beta2;
     float eps; /*           > 0 */
     float weight_decay;

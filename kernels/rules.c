@@ -64,6 +64,19 @@ void seo_rule_given(seo_rules *r, seo_named x, seo_dtype dtype) {
     SEO_ASSERT(x.t->data != NULL);
 }
 
+seo_dtype seo_rule_storage(seo_rules *r, seo_named x) {
+    if (x.t->dtype != SEO_DTYPE_BF16) {
+        seo_rule_given(r, x, SEO_DTYPE_F32);
+        return SEO_DTYPE_F32;
+    }
+    seo_rule_given(r, x, SEO_DTYPE_BF16);
+    if (r->err == SEO_OK && !r->on->bf16) {
+        r->err = SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: %s is bf16, and %s computes in f32", r->op,
+                          x.name, r->on->name);
+    }
+    return SEO_DTYPE_BF16;
+}
+
 static void refuse_shape(seo_rules *r, seo_named x, const seo_shape *want) {
     char wanted[SHAPE_TEXT_BYTES], is[SHAPE_TEXT_BYTES];
     r->err =
@@ -88,13 +101,13 @@ void seo_rule_folded(seo_rules *r, seo_named x, seo_dtype dtype, seo_shape want)
     if (!fits) refuse_shape(r, x, &want);
 }
 
-void seo_rule_same(seo_rules *r, seo_named x, seo_named like) {
+void seo_rule_same(seo_rules *r, seo_named x, seo_dtype dtype, seo_named like) {
     seo_shape want = {.letters = like.name, .rank = like.t->rank};
     for (int32_t i = 0; i < 4; i++) want.dims[i] = like.t->dims[i];
     char letters[64];
     snprintf(letters, sizeof letters, "shaped as %s", like.name);
     want.letters = letters;
-    seo_rule_shape(r, x, SEO_DTYPE_F32, want);
+    seo_rule_shape(r, x, dtype, want);
 }
 
 void seo_rule_arg(seo_rules *r, bool holds, const char *fmt, ...) {

@@ -5,7 +5,7 @@
  * and overlapping memory are mistakes of ours, hence assertions. */
 #pragma once
 
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,6 +15,7 @@ extern "C" {
  */
 typedef struct seo_rules {
     const char *op;
+    const seo_backend *on;
     seo_err err;
 } seo_rules;
 
@@ -32,14 +33,16 @@ typedef struct seo_shape {
     int64_t dims[4];
 } seo_shape;
 
+/* The call's storage type S: that of x, which must be f32, or bf16 where the backend has it. */
+seo_dtype seo_rule_storage(seo_rules *r, seo_named x);
 /* Given, of this dtype, of rank 1..4 with dims >= 1 whose product fits. */
 void seo_rule_given(seo_rules *r, seo_named x, seo_dtype dtype);
 /* Exactly this shape. */
 void seo_rule_shape(seo_rules *r, seo_named x, seo_dtype dtype, seo_shape want);
 /* (rows, columns) once the leading dimensions are folded; rank 1 in `want` asks for the count. */
 void seo_rule_folded(seo_rules *r, seo_named x, seo_dtype dtype, seo_shape want);
-/* The same shape as `like`, f32. */
-void seo_rule_same(seo_rules *r, seo_named x, seo_named like);
+/* The same shape as `like`. */
+void seo_rule_same(seo_rules *r, seo_named x, seo_dtype dtype, seo_named like);
 /* SEO_ERR_ARG with the operator's name before the message. */
 void seo_rule_arg(seo_rules *r, bool holds, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -53,7 +56,7 @@ void seo_rule_apart_or_same(const seo_rules *r, const seo_tensor *x, const seo_t
 int64_t seo_last_dim(const seo_tensor *t);
 int64_t seo_folded_rows(const seo_tensor *t);
 
-#define SEO_OP(op) seo_err seo_rules_##op(const seo_##op##_args *a);
+#define SEO_OP(op) seo_err seo_rules_##op(const seo_backend *on, const seo_##op##_args *a);
 #include "kernels/ops.def"
 #undef SEO_OP
 

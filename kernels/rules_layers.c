@@ -6,16 +6,15 @@
 #define F32 SEO_DTYPE_F32
 #define I32 SEO_DTYPE_I32
 
-seo_err seo_rules_embedding_fwd(const seo_embedding_fwd_args *a) {
-    seo_rules r = {.op = "embedding_fwd"};
-    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+seo_err seo_rules_embedding_fwd(const seo_backend *on, const seo_embedding_fwd_args *a) {
+    seo_rules r = {.op = "embedding_fwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
     if (r.err != SEO_OK) return r.err;
     int64_t b = a->out.dims[0], t = a->out.dims[1], c = a->out.dims[2];
-    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, out), s, (seo_shape){"(B, T, C)", 3, {b, t, c}});
     seo_rule_shape(&r, SEO_NAMED(a, ids), I32, (seo_shape){"(B, T)", 2, {b, t}});
-    seo_rule_shape(&r, SEO_NAMED(a, wte), F32, (seo_shape){"(V, C)", 2, {a->wte.dims[0], c}});
-    seo_rule_shape(&r, SEO_NAMED(a, wpe), F32,
-                   (seo_shape){"(positions, C)", 2, {a->wpe.dims[0], c}});
+    seo_rule_shape(&r, SEO_NAMED(a, wte), s, (seo_shape){"(V, C)", 2, {a->wte.dims[0], c}});
+    seo_rule_shape(&r, SEO_NAMED(a, wpe), s, (seo_shape){"(positions, C)", 2, {a->wpe.dims[0], c}});
     seo_rule_arg(&r, a->first_position >= 0 && a->first_position <= a->wpe.dims[0] - t,
                  "%lld positions from %lld on are asked for, wpe has %lld", (long long)t,
                  (long long)a->first_position, (long long)a->wpe.dims[0]);
@@ -25,16 +24,20 @@ seo_err seo_rules_embedding_fwd(const seo_embedding_fwd_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_embedding_bwd(const seo_embedding_bwd_args *a) {
-    seo_rules r = {.op = "embedding_bwd"};
-    seo_rule_given(&r, SEO_NAMED(a, dout), F32);
+seo_err seo_rules_embedding_bwd(const seo_backend *on, const seo_embedding_bwd_args *a) {
+    seo_rules r = {.op = "embedding_bwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, dout));
     if (r.err != SEO_OK) return r.err;
     int64_t b = a->dout.dims[0], t = a->dout.dims[1], c = a->dout.dims[2];
-    seo_rule_shape(&r, SEO_NAMED(a, dout), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, dout), s, (seo_shape){"(B, T, C)", 3, {b, t, c}});
     seo_rule_shape(&r, SEO_NAMED(a, ids), I32, (seo_shape){"(B, T)", 2, {b, t}});
     seo_rule_shape(&r, SEO_NAMED(a, dwte), F32, (seo_shape){"(V, C)", 2, {a->dwte.dims[0], c}});
     seo_rule_shape(&r, SEO_NAMED(a, dwpe), F32,
                    (seo_shape){"(positions, C)", 2, {a->dwpe.dims[0], c}});
+    if (seo_tensor_given(&a->groups)) {
+        seo_rule_shape(&r, SEO_NAMED(a, groups), I32,
+                       (seo_shape){"(seo_groups_size(B*T))", 1, {seo_groups_size(b * t)}});
+    }
     seo_rule_arg(&r, t <= a->dwpe.dims[0], "dwpe has %lld positions, dout %lld",
                  (long long)a->dwpe.dims[0], (long long)t);
     seo_rule_apart(&r, &a->dwte, &a->dout);
@@ -43,20 +46,20 @@ seo_err seo_rules_embedding_bwd(const seo_embedding_bwd_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_layernorm_fwd(const seo_layernorm_fwd_args *a) {
-    seo_rules r = {.op = "layernorm_fwd"};
-    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+seo_err seo_rules_layernorm_fwd(const seo_backend *on, const seo_layernorm_fwd_args *a) {
+    seo_rules r = {.op = "layernorm_fwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
     int64_t rows = seo_folded_rows(&a->inp), c = seo_last_dim(&a->inp);
     const seo_shape rows_c = {"(R, C)", 2, {rows, c}};
     const seo_shape per_row = {"(R)", 1, {rows}};
-    seo_rule_folded(&r, SEO_NAMED(a, out), F32, rows_c);
-    seo_rule_shape(&r, SEO_NAMED(a, weight), F32, (seo_shape){"(C)", 1, {c}});
+    seo_rule_folded(&r, SEO_NAMED(a, out), s, rows_c);
+    seo_rule_shape(&r, SEO_NAMED(a, weight), s, (seo_shape){"(C)", 1, {c}});
     if (seo_tensor_given(&a->bias)) {
-        seo_rule_shape(&r, SEO_NAMED(a, bias), F32, (seo_shape){"(C)", 1, {c}});
+        seo_rule_shape(&r, SEO_NAMED(a, bias), s, (seo_shape){"(C)", 1, {c}});
     }
-    if (seo_tensor_given(&a->add)) seo_rule_folded(&r, SEO_NAMED(a, add), F32, rows_c);
+    if (seo_tensor_given(&a->add)) seo_rule_folded(&r, SEO_NAMED(a, add), s, rows_c);
     if (seo_tensor_given(&a->add) || seo_tensor_given(&a->sum)) {
-        seo_rule_folded(&r, SEO_NAMED(a, sum), F32, rows_c);
+        seo_rule_folded(&r, SEO_NAMED(a, sum), s, rows_c);
     }
     if (seo_tensor_given(&a->mean)) seo_rule_folded(&r, SEO_NAMED(a, mean), F32, per_row);
     if (seo_tensor_given(&a->rstd)) seo_rule_folded(&r, SEO_NAMED(a, rstd), F32, per_row);
@@ -69,17 +72,20 @@ seo_err seo_rules_layernorm_fwd(const seo_layernorm_fwd_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_layernorm_bwd(const seo_layernorm_bwd_args *a) {
-    seo_rules r = {.op = "layernorm_bwd"};
-    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+seo_err seo_rules_layernorm_bwd(const seo_backend *on, const seo_layernorm_bwd_args *a) {
+    seo_rules r = {.op = "layernorm_bwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
     int64_t rows = seo_folded_rows(&a->inp), c = seo_last_dim(&a->inp);
     const seo_shape rows_c = {"(R, C)", 2, {rows, c}};
     const seo_shape per_row = {"(R)", 1, {rows}}, per_column = {"(C)", 1, {c}};
-    seo_rule_folded(&r, SEO_NAMED(a, dinp), F32, rows_c);
-    seo_rule_folded(&r, SEO_NAMED(a, dout), F32, rows_c);
-    seo_rule_shape(&r, SEO_NAMED(a, weight), F32, per_column);
+    seo_rule_folded(&r, SEO_NAMED(a, dinp), s, rows_c);
+    seo_rule_folded(&r, SEO_NAMED(a, dout), s, rows_c);
+    seo_rule_shape(&r, SEO_NAMED(a, weight), s, per_column);
     seo_rule_shape(&r, SEO_NAMED(a, dweight), F32, per_column);
     if (seo_tensor_given(&a->dbias)) seo_rule_shape(&r, SEO_NAMED(a, dbias), F32, per_column);
+    if (seo_tensor_given(&a->dinp_sum)) {
+        seo_rule_shape(&r, SEO_NAMED(a, dinp_sum), F32, per_column);
+    }
     seo_rule_folded(&r, SEO_NAMED(a, mean), F32, per_row);
     seo_rule_folded(&r, SEO_NAMED(a, rstd), F32, per_row);
     seo_rule_apart(&r, &a->dinp, &a->dout);
@@ -87,27 +93,46 @@ seo_err seo_rules_layernorm_bwd(const seo_layernorm_bwd_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_matmul(const seo_matmul_args *a) {
-    seo_rules r = {.op = "matmul"};
-    seo_rule_given(&r, SEO_NAMED(a, out), F32);
-    seo_rule_given(&r, SEO_NAMED(a, a), F32);
+static void rule_epilogue(seo_rules *r, const seo_matmul_args *a, int64_t m, int64_t n) {
+    if (a->epilogue == SEO_EPILOGUE_NONE) {
+        seo_rule_arg(r, !seo_tensor_given(&a->pre), "pre is given without an epilogue");
+        return;
+    }
+    seo_rule_arg(r, a->epilogue == SEO_EPILOGUE_GELU || a->epilogue == SEO_EPILOGUE_DGELU,
+                 "there is no epilogue %d", (int)a->epilogue);
+    seo_rule_arg(r, a->gelu == SEO_GELU_TANH || a->gelu == SEO_GELU_ERF, "there is no kind %d",
+                 (int)a->gelu);
+    seo_rule_arg(r, !a->accumulate, "an epilogue and accumulate do not go together");
+    seo_rule_folded(r, SEO_NAMED(a, pre), a->out.dtype, (seo_shape){"(M, N)", 2, {m, n}});
+    seo_rule_apart(r, &a->pre, &a->a);
+    seo_rule_apart(r, &a->pre, &a->b);
+    seo_rule_apart(r, &a->pre, &a->out);
+}
+
+seo_err seo_rules_matmul(const seo_backend *on, const seo_matmul_args *a) {
+    seo_rules r = {.op = "matmul", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, a));
+    /* f32 may always be stored; to add to less would lose what is added. */
+    const bool wide = a->out.dtype == SEO_DTYPE_F32 || a->accumulate;
+    seo_rule_given(&r, SEO_NAMED(a, out), wide ? F32 : s);
     int64_t m = seo_folded_rows(&a->out), n = seo_last_dim(&a->out);
     int64_t k = a->layout == SEO_MATMUL_TN ? seo_folded_rows(&a->a) : seo_last_dim(&a->a);
     seo_rule_arg(&r, a->layout >= SEO_MATMUL_NT && a->layout <= SEO_MATMUL_TN,
                  "there is no layout %d", (int)a->layout);
     if (a->layout == SEO_MATMUL_TN) {
-        seo_rule_folded(&r, SEO_NAMED(a, a), F32, (seo_shape){"(K, M)", 2, {k, m}});
+        seo_rule_folded(&r, SEO_NAMED(a, a), s, (seo_shape){"(K, M)", 2, {k, m}});
     } else {
-        seo_rule_folded(&r, SEO_NAMED(a, a), F32, (seo_shape){"(M, K)", 2, {m, k}});
+        seo_rule_folded(&r, SEO_NAMED(a, a), s, (seo_shape){"(M, K)", 2, {m, k}});
     }
     if (a->layout == SEO_MATMUL_NT) {
-        seo_rule_folded(&r, SEO_NAMED(a, b), F32, (seo_shape){"(N, K)", 2, {n, k}});
+        seo_rule_folded(&r, SEO_NAMED(a, b), s, (seo_shape){"(N, K)", 2, {n, k}});
     } else {
-        seo_rule_folded(&r, SEO_NAMED(a, b), F32, (seo_shape){"(K, N)", 2, {k, n}});
+        seo_rule_folded(&r, SEO_NAMED(a, b), s, (seo_shape){"(K, N)", 2, {k, n}});
     }
     if (seo_tensor_given(&a->bias)) {
-        seo_rule_shape(&r, SEO_NAMED(a, bias), F32, (seo_shape){"(N)", 1, {n}});
+        seo_rule_shape(&r, SEO_NAMED(a, bias), s, (seo_shape){"(N)", 1, {n}});
     }
+    rule_epilogue(&r, a, m, n);
     seo_rule_apart(&r, &a->out, &a->a);
     seo_rule_apart(&r, &a->out, &a->b);
     seo_rule_apart(&r, &a->out, &a->bias);
@@ -120,13 +145,13 @@ static void rule_heads(seo_rules *r, int64_t c, int64_t head_count, float scale)
     seo_rule_arg(r, scale > 0 && isfinite(scale), "scale must be above 0, is %g", (double)scale);
 }
 
-seo_err seo_rules_attention_fwd(const seo_attention_fwd_args *a) {
-    seo_rules r = {.op = "attention_fwd"};
-    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+seo_err seo_rules_attention_fwd(const seo_backend *on, const seo_attention_fwd_args *a) {
+    seo_rules r = {.op = "attention_fwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
     if (r.err != SEO_OK) return r.err;
     int64_t b = a->out.dims[0], t = a->out.dims[1], c = a->out.dims[2];
-    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
-    seo_rule_shape(&r, SEO_NAMED(a, qkv), F32, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
+    seo_rule_shape(&r, SEO_NAMED(a, out), s, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, qkv), s, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
     rule_heads(&r, c, a->head_count, a->scale);
     seo_rule_shape(&r, SEO_NAMED(a, lse), F32, (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
     seo_rule_apart(&r, &a->out, &a->qkv);
@@ -135,15 +160,15 @@ seo_err seo_rules_attention_fwd(const seo_attention_fwd_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_attention_bwd(const seo_attention_bwd_args *a) {
-    seo_rules r = {.op = "attention_bwd"};
-    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+seo_err seo_rules_attention_bwd(const seo_backend *on, const seo_attention_bwd_args *a) {
+    seo_rules r = {.op = "attention_bwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
     if (r.err != SEO_OK) return r.err;
     int64_t b = a->out.dims[0], t = a->out.dims[1], c = a->out.dims[2];
-    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
-    seo_rule_shape(&r, SEO_NAMED(a, dout), F32, (seo_shape){"(B, T, C)", 3, {b, t, c}});
-    seo_rule_shape(&r, SEO_NAMED(a, qkv), F32, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
-    seo_rule_shape(&r, SEO_NAMED(a, dqkv), F32, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
+    seo_rule_shape(&r, SEO_NAMED(a, out), s, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, dout), s, (seo_shape){"(B, T, C)", 3, {b, t, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, qkv), s, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
+    seo_rule_shape(&r, SEO_NAMED(a, dqkv), s, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
     rule_heads(&r, c, a->head_count, a->scale);
     seo_rule_shape(&r, SEO_NAMED(a, lse), F32, (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
     seo_rule_shape(&r, SEO_NAMED(a, delta), F32,
@@ -154,20 +179,20 @@ seo_err seo_rules_attention_bwd(const seo_attention_bwd_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_attention_cached(const seo_attention_cached_args *a) {
-    seo_rules r = {.op = "attention_cached"};
-    seo_rule_given(&r, SEO_NAMED(a, out), F32);
+seo_err seo_rules_attention_cached(const seo_backend *on, const seo_attention_cached_args *a) {
+    seo_rules r = {.op = "attention_cached", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
     if (r.err != SEO_OK) return r.err;
     int64_t b = a->out.dims[0], n = a->out.dims[1], c = a->out.dims[2];
-    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(B, N, C)", 3, {b, n, c}});
-    seo_rule_shape(&r, SEO_NAMED(a, qkv), F32, (seo_shape){"(B, N, 3C)", 3, {b, n, 3 * c}});
-    int64_t s = a->cache_k.dims[1];
-    seo_rule_shape(&r, SEO_NAMED(a, cache_k), F32, (seo_shape){"(B, S, C)", 3, {b, s, c}});
-    seo_rule_shape(&r, SEO_NAMED(a, cache_v), F32, (seo_shape){"(B, S, C)", 3, {b, s, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, out), s, (seo_shape){"(B, N, C)", 3, {b, n, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, qkv), s, (seo_shape){"(B, N, 3C)", 3, {b, n, 3 * c}});
+    const int64_t room = a->cache_k.dims[1];
+    seo_rule_shape(&r, SEO_NAMED(a, cache_k), s, (seo_shape){"(B, S, C)", 3, {b, room, c}});
+    seo_rule_shape(&r, SEO_NAMED(a, cache_v), s, (seo_shape){"(B, S, C)", 3, {b, room, c}});
     rule_heads(&r, c, a->head_count, a->scale);
-    seo_rule_arg(&r, a->cached >= 0 && a->cached <= s - n,
+    seo_rule_arg(&r, a->cached >= 0 && a->cached <= room - n,
                  "%lld cached and %lld new positions do not fit in a cache of %lld",
-                 (long long)a->cached, (long long)n, (long long)s);
+                 (long long)a->cached, (long long)n, (long long)room);
     seo_rule_apart(&r, &a->out, &a->qkv);
     seo_rule_apart(&r, &a->cache_k, &a->qkv);
     seo_rule_apart(&r, &a->cache_v, &a->qkv);

@@ -6,9 +6,9 @@
 #define F32 SEO_DTYPE_F32
 #define I32 SEO_DTYPE_I32
 
-seo_err seo_rules_bias_bwd(const seo_bias_bwd_args *a) {
-    seo_rules r = {.op = "bias_bwd"};
-    seo_rule_given(&r, SEO_NAMED(a, dout), F32);
+seo_err seo_rules_bias_bwd(const seo_backend *on, const seo_bias_bwd_args *a) {
+    seo_rules r = {.op = "bias_bwd", .on = on};
+    (void)seo_rule_storage(&r, SEO_NAMED(a, dout));
     seo_rule_shape(&r, SEO_NAMED(a, dbias), F32, (seo_shape){"(N)", 1, {seo_last_dim(&a->dout)}});
     seo_rule_apart(&r, &a->dbias, &a->dout);
     return r.err;
@@ -19,41 +19,54 @@ static void rule_gelu_kind(seo_rules *r, seo_gelu_kind kind) {
                  (int)kind);
 }
 
-seo_err seo_rules_gelu_fwd(const seo_gelu_fwd_args *a) {
-    seo_rules r = {.op = "gelu_fwd"};
-    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
-    seo_rule_same(&r, SEO_NAMED(a, out), SEO_NAMED(a, inp));
+seo_err seo_rules_gelu_fwd(const seo_backend *on, const seo_gelu_fwd_args *a) {
+    seo_rules r = {.op = "gelu_fwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
+    seo_rule_same(&r, SEO_NAMED(a, out), s, SEO_NAMED(a, inp));
     rule_gelu_kind(&r, a->kind);
     seo_rule_apart(&r, &a->out, &a->inp);
     return r.err;
 }
 
-seo_err seo_rules_gelu_bwd(const seo_gelu_bwd_args *a) {
-    seo_rules r = {.op = "gelu_bwd"};
-    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
-    seo_rule_same(&r, SEO_NAMED(a, dout), SEO_NAMED(a, inp));
-    seo_rule_same(&r, SEO_NAMED(a, dinp), SEO_NAMED(a, inp));
+seo_err seo_rules_gelu_bwd(const seo_backend *on, const seo_gelu_bwd_args *a) {
+    seo_rules r = {.op = "gelu_bwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
+    seo_rule_same(&r, SEO_NAMED(a, dout), s, SEO_NAMED(a, inp));
+    seo_rule_same(&r, SEO_NAMED(a, dinp), s, SEO_NAMED(a, inp));
     rule_gelu_kind(&r, a->kind);
     seo_rule_apart_or_same(&r, &a->dinp, &a->dout);
     seo_rule_apart(&r, &a->dinp, &a->inp);
     return r.err;
 }
 
-seo_err seo_rules_add(const seo_add_args *a) {
-    seo_rules r = {.op = "add"};
-    seo_rule_given(&r, SEO_NAMED(a, out), F32);
-    seo_rule_same(&r, SEO_NAMED(a, a), SEO_NAMED(a, out));
-    seo_rule_same(&r, SEO_NAMED(a, b), SEO_NAMED(a, out));
+seo_err seo_rules_add(const seo_backend *on, const seo_add_args *a) {
+    seo_rules r = {.op = "add", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
+    seo_rule_same(&r, SEO_NAMED(a, a), s, SEO_NAMED(a, out));
+    seo_rule_same(&r, SEO_NAMED(a, b), s, SEO_NAMED(a, out));
     seo_rule_apart_or_same(&r, &a->out, &a->a);
     seo_rule_apart_or_same(&r, &a->out, &a->b);
     return r.err;
 }
 
-seo_err seo_rules_dropout(const seo_dropout_args *a) {
-    seo_rules r = {.op = "dropout"};
-    seo_rule_given(&r, SEO_NAMED(a, inp), F32);
+seo_err seo_rules_cast(const seo_backend *on, const seo_cast_args *a) {
+    seo_rules r = {.op = "cast", .on = on};
+    seo_rule_arg(&r, a->inp.dtype != I32 && a->out.dtype != I32, "only f32 and bf16 are cast");
+    seo_rule_given(&r, SEO_NAMED(a, inp), a->inp.dtype);
+    seo_rule_same(&r, SEO_NAMED(a, out), a->out.dtype, SEO_NAMED(a, inp));
+    seo_rule_apart(&r, &a->out, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_dropout(const seo_backend *on, const seo_dropout_args *a) {
+    seo_rules r = {.op = "dropout", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
     if (r.err != SEO_OK) return r.err;
-    seo_rule_same(&r, SEO_NAMED(a, out), SEO_NAMED(a, inp));
+    seo_rule_same(&r, SEO_NAMED(a, out), s, SEO_NAMED(a, inp));
+    if (seo_tensor_given(&a->place)) {
+        seo_rule_shape(&r, SEO_NAMED(a, place), I32,
+                       (seo_shape){"(SEO_PLACE_COUNT)", 1, {SEO_PLACE_COUNT}});
+    }
     seo_rule_arg(&r, a->rate >= 0 && a->rate < 1, "rate must be in [0, 1), is %g", (double)a->rate);
     seo_rule_arg(&r, a->first_index >= 0 && a->first_index <= INT64_MAX - seo_tensor_count(&a->inp),
                  "first_index must be 0 or more and leave room for the elements, is %lld",
@@ -62,8 +75,8 @@ seo_err seo_rules_dropout(const seo_dropout_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_normal(const seo_normal_args *a) {
-    seo_rules r = {.op = "normal"};
+seo_err seo_rules_normal(const seo_backend *on, const seo_normal_args *a) {
+    seo_rules r = {.op = "normal", .on = on};
     seo_rule_given(&r, SEO_NAMED(a, out), F32);
     if (r.err != SEO_OK) return r.err;
     seo_rule_arg(&r, a->std >= 0 && isfinite(a->std), "std must be 0 or more, is %g",
@@ -76,9 +89,9 @@ seo_err seo_rules_normal(const seo_normal_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_cross_entropy(const seo_cross_entropy_args *a) {
-    seo_rules r = {.op = "cross_entropy"};
-    seo_rule_given(&r, SEO_NAMED(a, logits), F32);
+seo_err seo_rules_cross_entropy(const seo_backend *on, const seo_cross_entropy_args *a) {
+    seo_rules r = {.op = "cross_entropy", .on = on};
+    (void)seo_rule_storage(&r, SEO_NAMED(a, logits));
     int64_t rows = seo_folded_rows(&a->logits), p = seo_last_dim(&a->logits);
     seo_rule_folded(&r, SEO_NAMED(a, loss), F32, (seo_shape){"(R)", 1, {rows}});
     seo_rule_folded(&r, SEO_NAMED(a, targets), I32, (seo_shape){"(R)", 1, {rows}});
@@ -93,16 +106,16 @@ seo_err seo_rules_cross_entropy(const seo_cross_entropy_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_sum_squares(const seo_sum_squares_args *a) {
-    seo_rules r = {.op = "sum_squares"};
+seo_err seo_rules_sum_squares(const seo_backend *on, const seo_sum_squares_args *a) {
+    seo_rules r = {.op = "sum_squares", .on = on};
     seo_rule_given(&r, SEO_NAMED(a, inp), F32);
     seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(1)", 1, {1}});
     seo_rule_apart(&r, &a->out, &a->inp);
     return r.err;
 }
 
-seo_err seo_rules_clip_factor(const seo_clip_factor_args *a) {
-    seo_rules r = {.op = "clip_factor"};
+seo_err seo_rules_clip_factor(const seo_backend *on, const seo_clip_factor_args *a) {
+    seo_rules r = {.op = "clip_factor", .on = on};
     seo_rule_shape(&r, SEO_NAMED(a, norm), F32, (seo_shape){"(1)", 1, {1}});
     seo_rule_shape(&r, SEO_NAMED(a, sum_squares), F32, (seo_shape){"(1)", 1, {1}});
     seo_rule_shape(&r, SEO_NAMED(a, hyper), F32,
@@ -115,12 +128,29 @@ seo_err seo_rules_clip_factor(const seo_clip_factor_args *a) {
     return r.err;
 }
 
-seo_err seo_rules_adamw(const seo_adamw_args *a) {
-    seo_rules r = {.op = "adamw"};
-    seo_rule_given(&r, SEO_NAMED(a, param), F32);
-    seo_rule_same(&r, SEO_NAMED(a, m), SEO_NAMED(a, param));
-    seo_rule_same(&r, SEO_NAMED(a, v), SEO_NAMED(a, param));
-    seo_rule_same(&r, SEO_NAMED(a, grad), SEO_NAMED(a, param));
+/* The rounding needs whole Philox blocks; flat ranges, whole units. */
+static void rule_adamw_layout(seo_rules *r, const seo_adamw_args *a) {
+    if (seo_tensor_given(&a->working)) {
+        seo_rule_arg(r, a->param.dtype == F32, "a bf16 param is its own working copy");
+        seo_rule_same(r, SEO_NAMED(a, working), SEO_DTYPE_BF16, SEO_NAMED(a, param));
+        seo_rule_apart(r, &a->working, &a->param);
+        seo_rule_apart(r, &a->working, &a->grad);
+    }
+    if (seo_tensor_given(&a->ranges)) {
+        seo_rule_shape(r, SEO_NAMED(a, ranges), I32, (seo_shape){"(n)", 1, {a->ranges.dims[0]}});
+    }
+    seo_rule_arg(r, a->first_index >= 0 && a->first_index % 8 == 0,
+                 "first_index must be a multiple of 8, 0 or more, is %lld",
+                 (long long)a->first_index);
+}
+
+seo_err seo_rules_adamw(const seo_backend *on, const seo_adamw_args *a) {
+    seo_rules r = {.op = "adamw", .on = on};
+    (void)seo_rule_storage(&r, SEO_NAMED(a, param));
+    seo_rule_same(&r, SEO_NAMED(a, m), F32, SEO_NAMED(a, param));
+    seo_rule_same(&r, SEO_NAMED(a, v), F32, SEO_NAMED(a, param));
+    seo_rule_same(&r, SEO_NAMED(a, grad), F32, SEO_NAMED(a, param));
+    rule_adamw_layout(&r, a);
     seo_rule_shape(&r, SEO_NAMED(a, hyper), F32,
                    (seo_shape){"(SEO_HYPER_COUNT)", 1, {SEO_HYPER_COUNT}});
     seo_rule_arg(&r, a->beta1 >= 0 && a->beta1 < 1, "beta1 must be in [0, 1), is %g",

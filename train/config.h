@@ -33,7 +33,6 @@ typedef enum seo_schedule_kind {
 typedef enum seo_device_choice { SEO_DEVICE_AUTO, SEO_DEVICE_CPU } seo_device_choice;
 typedef enum seo_precision { SEO_PRECISION_AUTO, SEO_PRECISION_F32 } seo_precision;
 typedef enum seo_recompute { SEO_RECOMPUTE_NONE } seo_recompute;
-typedef enum seo_matmul_choice { SEO_MATMUL_AUTO, SEO_MATMUL_OWN } seo_matmul_choice;
 
 typedef struct seo_model_config {
     seo_family family;

@@ -88,6 +88,7 @@ static seo_err set_hyper(seo_optim *o, double lr, int64_t update) {
     values[SEO_HYPER_LR] = (float)lr;
     values[SEO_HYPER_CORRECTION1] = (float)(1 / (1 - pow(o->config.beta1, (double)update)));
     values[SEO_HYPER_CORRECTION2] = (float)(1 / (1 - pow(o->config.beta2, (double)update)));
+    values[SEO_HYPER_STEP] = (float)update;
     return seo_device_copy_in(o->dev, o->hyper.data, values, sizeof values);
 }
 

@@ -1,8 +1,10 @@
 /* Memory of the CPU device, and the table that joins the operators of this level. Copies and zeroes
  * are split over the device's threads, which also places pages near the threads that use them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -67,7 +69,12 @@ static void memory_free(seo_device *dev, void *ptr) {
     free(ptr);
 }
 
-static seo_err device_open(seo_device *dev) {
+static seo_err device_open(seo_device *dev, const void *options) {
+    const seo_cpu_options *o = options;
+    dev->level = o->level;
+    dev->threads = o->threads;
+    snprintf(dev->name, sizeof dev->name, "%s, %d thread%s", dev->backend->name, (int)dev->threads,
+             dev->threads == 1 ? "" : "s");
     dev->scratch_bytes =
         seo_max_i64(SEO_CPU_SHARED_BYTES, (int64_t)dev->threads * SEO_CPU_SCRATCH_BYTES);
     return memory_take(dev, dev->scratch_bytes, &dev->scratch);
@@ -75,6 +82,38 @@ static seo_err device_open(seo_device *dev) {
 
 static void device_close(seo_device *dev) {
     free(dev->scratch);
+}
+
+static seo_err device_memory(seo_device *dev, int64_t *free_bytes, int64_t *total_bytes) {
+    (void)dev;
+    const int64_t page_bytes = sysconf(_SC_PAGESIZE);
+    *free_bytes = page_bytes * sysconf(_SC_AVPHYS_PAGES);
+    *total_bytes = page_bytes * sysconf(_SC_PHYS_PAGES);
+    return SEO_OK;
+}
+
+/* An event is a point in time: everything that was queued has been done. */
+static seo_err event_open(seo_device *dev, void **event) {
+    *event = calloc(1, sizeof(struct timespec));
+    return *event ? SEO_OK : SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory for an event", dev->name);
+}
+
+static seo_err event_record(seo_device *dev, void *event) {
+    (void)dev;
+    clock_gettime(CLOCK_MONOTONIC, event);
+    return SEO_OK;
+}
+
+static seo_err event_elapsed(seo_device *dev, void *from, void *to, double *ms) {
+    (void)dev;
+    const struct timespec *a = from, *b = to;
+    *ms = (double)(b->tv_sec - a->tv_sec) * 1e3 + (double)(b->tv_nsec - a->tv_nsec) * 1e-6;
+    return SEO_OK;
+}
+
+static void event_close(seo_device *dev, void *event) {
+    (void)dev;
+    free(event);
 }
 
 static seo_err device_sync(seo_device *dev) {
@@ -92,6 +131,7 @@ const seo_backend BACKEND_OF_LEVEL(SEO_CPU_LEVEL) = {
 #define SEO_OP(op) .op = SEO_CPU_FN(op),
 #include "kernels/ops.def"
 #undef SEO_OP
+    .row_multiple = 1,
     .open = device_open,
     .alloc = memory_alloc,
     .free = memory_free,
@@ -100,5 +140,10 @@ const seo_backend BACKEND_OF_LEVEL(SEO_CPU_LEVEL) = {
     .copy = memory_copy,
     .zero = memory_zero,
     .sync = device_sync,
+    .memory = device_memory,
     .close = device_close,
+    .event_open = event_open,
+    .event_record = event_record,
+    .event_elapsed = event_elapsed,
+    .event_close = event_close,
 };

@@ -320,7 +320,7 @@ static void multiply_dots(const product *g) {
     }
 }
 
-seo_err SEO_CPU_FN(matmul)(seo_device *dev, const seo_matmul_args *a) {
+static void multiply(seo_device *dev, const seo_matmul_args *a, void *out) {
     int64_t cols = a->out.dims[a->out.rank - 1];
     int64_t rows = seo_tensor_count(&a->out) / cols;
     int64_t k_count = seo_tensor_count(&a->a) / rows;
@@ -328,7 +328,7 @@ seo_err SEO_CPU_FN(matmul)(seo_device *dev, const seo_matmul_args *a) {
     product g = {.a = {a->a.data, a_by_k ? k_count : rows, rows, a_by_k},
                  .b = {a->b.data, b_by_k ? k_count : cols, cols, b_by_k},
                  .k_count = k_count,
-                 .out = a->out.data,
+                 .out = out,
                  .bias = seo_tensor_given(&a->bias) ? a->bias.data : NULL,
                  .accumulate = a->accumulate,
                  .direct = !b_by_k && rows <= DIRECT_ROWS_MAX,
@@ -339,5 +339,17 @@ seo_err SEO_CPU_FN(matmul)(seo_device *dev, const seo_matmul_args *a) {
         plan_blocks(&g, dev);
         multiply_packed(&g);
     }
-    return SEO_OK;
+}
+
+/* The activation is a pass of its own: it costs little beside the product on this device. */
+seo_err SEO_CPU_FN(matmul)(seo_device *dev, const seo_matmul_args *a) {
+    if (a->epilogue == SEO_EPILOGUE_GELU) {
+        multiply(dev, a, a->pre.data);
+        return SEO_CPU_FN(gelu_fwd)(
+            dev, &(seo_gelu_fwd_args){.out = a->out, .inp = a->pre, .kind = a->gelu});
+    }
+    multiply(dev, a, a->out.data);
+    if (a->epilogue == SEO_EPILOGUE_NONE) return SEO_OK;
+    return SEO_CPU_FN(gelu_bwd)(
+        dev, &(seo_gelu_bwd_args){.dinp = a->out, .dout = a->out, .inp = a->pre, .kind = a->gelu});
 }

@@ -90,7 +90,7 @@ typedef struct bwd_row {
     float *dinp;
     const float *dout, *x, *weight;
     float mean, rstd;
-    float *dweight, *dbias; /* the block's part; += */
+    float *dweight, *dbias, *dinp_sum; /* the block's part; += */
 } bwd_row;
 
 /* One pass gathers both sums and adds to the part, the second writes dinp. */
@@ -126,17 +126,21 @@ static void bwd_one_row(const bwd_row *w, int64_t c_count, bool accumulate) {
         float dx = row_rstd * (dout[c] * weight[c] - d_mean - xhat * dx_mean);
         dinp[c] = accumulate ? dinp[c] + dx : dx;
     }
+    if (!w->dinp_sum) return;
+    float *restrict total = w->dinp_sum;
+    for (c = 0; c < c_count; c++) total[c] += dinp[c];
 }
 
 seo_err SEO_CPU_FN(layernorm_bwd)(seo_device *dev, const seo_layernorm_bwd_args *a) {
     const int64_t c_count = a->weight.dims[0];
     const int64_t rows = seo_tensor_count(&a->inp) / c_count;
     const float *mean = a->mean.data, *rstd = a->rstd.data;
-    if (2 * c_count > SEO_ROW_PART_MAX) {
+    const bool sums = seo_tensor_given(&a->dinp_sum);
+    if (3 * c_count > SEO_ROW_PART_MAX) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED, "layernorm_bwd: C is %lld, the CPU takes up to %d",
-                        (long long)c_count, SEO_ROW_PART_MAX / 2);
+                        (long long)c_count, SEO_ROW_PART_MAX / 3);
     }
-    const seo_row_blocks blocks = seo_row_blocks_plan(rows, 2 * c_count);
+    const seo_row_blocks blocks = seo_row_blocks_plan(rows, (sums ? 3 : 2) * c_count);
 #pragma omp parallel for num_threads(seo_cpu_threads(dev, rows *c_count)) schedule(static)
     for (int64_t b = 0; b < blocks.count; b++) {
         float *part = (float *)dev->scratch + b * blocks.part;
@@ -150,7 +154,8 @@ seo_err SEO_CPU_FN(layernorm_bwd)(seo_device *dev, const seo_layernorm_bwd_args 
                                  .mean = mean[r],
                                  .rstd = rstd[r],
                                  .dweight = part,
-                                 .dbias = part + c_count};
+                                 .dbias = part + c_count,
+                                 .dinp_sum = sums ? part + 2 * c_count : NULL};
             bwd_one_row(&row, c_count, a->accumulate);
         }
     }
@@ -158,5 +163,6 @@ seo_err SEO_CPU_FN(layernorm_bwd)(seo_device *dev, const seo_layernorm_bwd_args 
     if (seo_tensor_given(&a->dbias)) {
         seo_row_blocks_add(dev, &blocks, c_count, c_count, a->dbias.data);
     }
+    if (sums) seo_row_blocks_add(dev, &blocks, 2 * c_count, c_count, a->dinp_sum.data);
     return SEO_OK;
 }

@@ -181,7 +181,7 @@ static const struct {
 
 static seo_err setup(bench *b) {
     seo_err err = SEO_OK;
-    float hyper[SEO_HYPER_COUNT] = {1e-4f, 1, 1, 1};
+    float hyper[SEO_HYPER_COUNT] = {1e-4f, 1, 1, 1, 1};
     int32_t *ids = NULL;
     void *memory = NULL;
     SEO_TRY(seo_device_alloc(b->dev, 16 * (int64_t)PARAMS, &memory));

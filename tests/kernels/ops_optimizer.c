@@ -31,6 +31,7 @@ static void set_hyper(const problem *p, int step, float hyper[SEO_HYPER_COUNT]) 
     hyper[SEO_HYPER_LR] = p->lr;
     hyper[SEO_HYPER_CORRECTION1] = (float)(1 / (1 - pow((double)g_beta1, step)));
     hyper[SEO_HYPER_CORRECTION2] = (float)(1 / (1 - pow((double)g_beta2, step)));
+    hyper[SEO_HYPER_STEP] = (float)step;
     hyper[SEO_HYPER_GRAD_FACTOR] = p->factor;
 }
 
@@ -118,7 +119,7 @@ static void one_case(int64_t n, float factor, float weight_decay, bool constant)
 /* Factor 0, which stands for a norm that is not finite, takes the gradient as 0. */
 static void dropped_gradient(void) {
     float param[3] = {1, 2, 3}, m[3] = {0}, v[3] = {0}, grad[3] = {NAN, INFINITY, 1};
-    float hyper[SEO_HYPER_COUNT] = {0.1f, 1, 1, 0};
+    float hyper[SEO_HYPER_COUNT] = {0.1f, 1, 1, 1, 0};
     seo_device *dev = open_device(SEO_CPU_AUTO, 1);
     const seo_adamw_args a = {.param = seo_tensor_1d(param, SEO_DTYPE_F32, 3),
                               .m = seo_tensor_1d(m, SEO_DTYPE_F32, 3),

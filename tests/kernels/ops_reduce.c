@@ -112,15 +112,15 @@ void test_clip_factor(void **state) {
         {nan, 0, nan, 0},
     };
     for (int i = 0; i < SEO_COUNT_OF(cases); i++) {
-        float norm = -1, hyper[SEO_HYPER_COUNT] = {1, 2, 3, 4}, sum = (float)cases[i].sum;
-        const double want[] = {cases[i].norm, 1, 2, 3, cases[i].factor};
-        const double bound[] = {isfinite(want[0]) ? 2 * F32_ROUND * want[0] : 0, 0, 0, 0,
-                                4 * F32_ROUND * want[4]};
+        float norm = -1, hyper[SEO_HYPER_COUNT] = {1, 2, 3, 4, 5}, sum = (float)cases[i].sum;
+        const double want[] = {cases[i].norm, 1, 2, 3, 4, cases[i].factor};
+        const double bound[] = {
+            isfinite(want[0]) ? 2 * F32_ROUND * want[0] : 0, 0, 0, 0, 0, 4 * F32_ROUND * want[5]};
         const seo_clip_factor_args a = {.norm = seo_tensor_1d(&norm, SEO_DTYPE_F32, 1),
                                         .hyper =
                                             seo_tensor_1d(hyper, SEO_DTYPE_F32, SEO_HYPER_COUNT),
                                         .sum_squares = seo_tensor_1d(&sum, SEO_DTYPE_F32, 1),
                                         .max_norm = (float)cases[i].max_norm};
-        check_everywhere(&(op_case){"clip_factor", run_clip, &a, 5, want, bound});
+        check_everywhere(&(op_case){"clip_factor", run_clip, &a, 6, want, bound});
     }
 }

@@ -193,7 +193,8 @@ static void training(void **state) {
     REFUSES(cross_entropy, loss, a.grad_scale = NAN, SEO_ERR_ARG, "grad_scale");
     const seo_sum_squares_args sum = {.out = T(0, 1), .inp = T(1, 9)};
     REFUSES(sum_squares, sum, a.out = T(0, 2), SEO_ERR_SHAPE, "out must be (1) = (1), is (2)");
-    const seo_clip_factor_args clip = {.norm = T(0, 1), .hyper = T(1, 4), .sum_squares = T(2, 1)};
+    const seo_clip_factor_args clip = {
+        .norm = T(0, 1), .hyper = T(1, SEO_HYPER_COUNT), .sum_squares = T(2, 1)};
     REFUSES(clip_factor, clip, a.hyper = T(1, 3), SEO_ERR_SHAPE, "hyper must be (SEO_HYPER_COUNT)");
     REFUSES(clip_factor, clip, a.max_norm = -1, SEO_ERR_ARG, "max_norm");
     REFUSES(clip_factor, clip, a.norm.rank = 0, SEO_ERR_SHAPE, "norm must be given");
@@ -201,7 +202,7 @@ static void training(void **state) {
                                   .m = T(1, 2, 3),
                                   .v = T(2, 2, 3),
                                   .grad = T(3, 2, 3),
-                                  .hyper = T(4, 4),
+                                  .hyper = T(4, SEO_HYPER_COUNT),
                                   .beta1 = 0.9f,
                                   .beta2 = 0.95f,
                                   .eps = 1e-8f};
