@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 FUNCTION, MAIN, KERNEL, FILE, COLUMNS = 70, 60, 120, 700, 100
-SUFFIXES = (".c", ".h", ".cu", ".cuh")
+SUFFIXES = (".c", ".h", ".cpp", ".cu", ".cuh")
 CTAGS = ["ctags", "--output-format=json", "--fields=+ne", "--kinds-C=f", "--kinds-C++=f", "--langmap=C++:+.cu.cuh", "-f", "-"]
 
 

@@ -1,0 +1,546 @@
+/* The race and proxy checker. Kernel files are compiled with -fsanitize=thread, and its calls land
+ * here instead of in libtsan, which knows OS threads only. Vector clocks order the accesses of
+ * threads and of the agents that work for them (cp.async, TMA, wgmma, ldmatrix). Each thread keeps
+ * two: what happened before it, and what of that the async proxy sees, which fence.proxy.async
+ * advances. One run in one schedule finds a race that the schedule itself did not show. */
+#include "simt_internal.h"
+
+#include <algorithm>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+namespace simt {
+
+/* ---- agents ---- */
+
+uint32_t agent_of(const block &b, const cuda_thread &t, agent_kind kind) {
+    uint32_t threads = (uint32_t)b.thread_count;
+    uint32_t warps = (uint32_t)b.warp_count;
+    uint32_t thread = (uint32_t)t.index;
+    uint32_t warp = thread / LANES;
+    switch (kind) {
+    case AGENT_THREAD: return thread;
+    case AGENT_CP_ASYNC: return threads + thread;
+    case AGENT_TMA: return 2 * threads + thread;
+    case AGENT_WGMMA: return 3 * threads + warp;
+    default: return 3 * threads + warps + warp;
+    }
+}
+static agent_kind kind_of(const block &b, uint32_t agent) {
+    uint32_t threads = (uint32_t)b.thread_count;
+    if (agent < 3 * threads) return (agent_kind)(agent / threads);
+    return agent < 3 * threads + (uint32_t)b.warp_count ? AGENT_WGMMA : AGENT_LDMATRIX;
+}
+static bool uses_async_proxy(const block &b, uint32_t agent) {
+    uint32_t threads = (uint32_t)b.thread_count;
+    return agent >= 2 * threads && agent < 3 * threads + (uint32_t)b.warp_count;
+}
+std::string agent_name(const block &b, uint32_t agent) {
+    uint32_t threads = (uint32_t)b.thread_count;
+    uint32_t warps = (uint32_t)b.warp_count;
+    switch (kind_of(b, agent)) {
+    case AGENT_THREAD: return "thread " + std::to_string(agent);
+    case AGENT_CP_ASYNC: return "cp.async of thread " + std::to_string(agent - threads);
+    case AGENT_TMA: return "TMA issued by thread " + std::to_string(agent - 2 * threads);
+    case AGENT_WGMMA: return "wgmma of warp " + std::to_string(agent - 3 * threads);
+    default: return "ldmatrix of warp " + std::to_string(agent - 3 * threads - warps);
+    }
+}
+uint32_t agent_tick(block &b, uint32_t agent) {
+    return checking ? ++b.agent_clock[agent] : 0;
+}
+
+/* ---- clocks ---- */
+
+uint32_t known_clock(const block &b, const cuda_thread &t, const clock_view &view, uint32_t agent) {
+    uint32_t known = (*view.base)[agent];
+    agent_kind kind = kind_of(b, agent);
+    if (agent_of(b, t, kind) == agent) known = std::max(known, view.own[kind]);
+    return known;
+}
+static bool is_known(const block &b, const cuda_thread &t, const clock_view &view, uint32_t agent,
+                     uint32_t clock) {
+    return clock <= (*view.base)[agent] || clock <= known_clock(b, t, view, agent);
+}
+
+static void raise(clock_vector &to, const clock_vector &from) {
+    for (size_t i = 0; i < to.size(); i++) to[i] = std::max(to[i], from[i]);
+}
+static void raise_own(block &b, clock_vector &to, const cuda_thread &t, const clock_view &view) {
+    for (int kind = 0; kind < AGENT_KINDS; kind++) {
+        uint32_t &entry = to[agent_of(b, t, (agent_kind)kind)];
+        entry = std::max(entry, view.own[kind]);
+    }
+}
+/* Threads that left the last barrier together share one vector: it is read once. */
+static shared_clock joined(block &b, cuda_thread *const *threads, int count,
+                           clock_view cuda_thread::*view) {
+    std::vector<const clock_vector *> seen{(threads[0]->*view).base.get()};
+    auto result = std::make_shared<clock_vector>(*seen[0]);
+    for (int i = 0; i < count; i++) {
+        const clock_view &v = threads[i]->*view;
+        raise_own(b, *result, *threads[i], v);
+        if (std::find(seen.begin(), seen.end(), v.base.get()) != seen.end()) continue;
+        seen.push_back(v.base.get());
+        raise(*result, *v.base);
+    }
+    return result;
+}
+
+void check_start_block(block &b) {
+    if (!checking) return;
+    int threads = b.thread_count;
+    b.agent_count = 3 * threads + 2 * b.warp_count;
+    b.agent_clock.assign((size_t)b.agent_count, 0);
+    b.allocated.assign(WINDOW_BYTES / CELL_BYTES, 0);
+    memset(b.cells, 0, WINDOW_BYTES / CELL_BYTES * sizeof(shared_cell));
+    auto zero = std::make_shared<const clock_vector>((size_t)b.agent_count, 0);
+    for (cuda_thread &t : b.threads) {
+        t.ordered.base = t.visible.base = zero;
+        t.ordered.own[AGENT_THREAD] = 1;
+    }
+}
+
+void check_join(block &b, cuda_thread *const *threads, int count) {
+    if (!checking || count == 0) return;
+    shared_clock ordered = joined(b, threads, count, &cuda_thread::ordered);
+    shared_clock visible = joined(b, threads, count, &cuda_thread::visible);
+    for (int i = 0; i < count; i++) {
+        threads[i]->ordered.base = ordered;
+        threads[i]->visible.base = visible;
+        threads[i]->ordered.own[AGENT_THREAD]++;
+    }
+}
+
+void check_join_into(block &b, cuda_thread &into, warp &w) {
+    if (!checking) return;
+    cuda_thread *lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = &lane_of(w, i);
+    into.ordered.base = joined(b, lanes, LANES, &cuda_thread::ordered);
+    into.visible.base = joined(b, lanes, LANES, &cuda_thread::visible);
+}
+
+void check_release(block &b, mbarrier &m, cuda_thread &t) {
+    if (!checking) return;
+    raise(m.released, *t.ordered.base);
+    raise_own(b, m.released, t, t.ordered);
+    raise(m.released_visible, *t.visible.base);
+    raise_own(b, m.released_visible, t, t.visible);
+    t.ordered.own[AGENT_THREAD]++;
+}
+
+/* Threads that share a vector and wait for one mbarrier share the result as well. */
+static shared_clock join_two(const shared_clock &a, const shared_clock &b) {
+    struct memo {
+        shared_clock a, b, result;
+    };
+    static memo recent[8];
+    static unsigned next;
+    for (memo &m : recent) {
+        if (m.a == a && m.b == b) return m.result;
+    }
+    auto result = std::make_shared<clock_vector>(*a);
+    raise(*result, *b);
+    recent[next++ % 8] = {a, b, result};
+    return result;
+}
+void check_acquire(cuda_thread &t, const mbarrier &m) {
+    if (!checking) return;
+    t.ordered.base = join_two(t.ordered.base, m.acquired);
+    t.visible.base = join_two(t.visible.base, m.acquired_visible);
+}
+
+void check_proxy_fence(cuda_thread &t) {
+    if (!checking) return;
+    t.visible = t.ordered;
+    t.ordered.own[AGENT_THREAD]++;
+}
+
+/* ---- shared memory ---- */
+
+struct shared_access {
+    block &b;
+    cuda_thread &t;
+    uint32_t agent, clock, addr, bytes;
+    bool write;
+    uint32_t caller;
+};
+static const uint32_t CLOCK_MASK = 0xfffff;
+
+static uint32_t epoch_of(uint32_t agent, uint32_t clock) {
+    return agent << 20 | (clock & CLOCK_MASK);
+}
+static const char *verb(bool write) {
+    return write ? "write" : "read";
+}
+
+static bool follows_last_write(const shared_access &a, const shared_cell &cell) {
+    uint32_t writer = cell.write >> 20;
+    uint32_t clock = cell.write & CLOCK_MASK;
+    if (writer == a.agent) return true;
+    if (!is_known(a.b, a.t, a.t.ordered, writer, clock)) {
+        report(&a.t, SIMT_RACE, a.caller,
+               "%s of shared memory +0x%x (%u bytes) by %s is not ordered after the write by %s at "
+               "%s",
+               verb(a.write), a.addr, a.bytes, agent_name(a.b, a.agent).c_str(),
+               agent_name(a.b, writer).c_str(), source_line(cell.write_caller).c_str());
+        return false;
+    }
+    bool other_proxy = uses_async_proxy(a.b, a.agent) && !uses_async_proxy(a.b, writer);
+    if (other_proxy && !is_known(a.b, a.t, a.t.visible, writer, clock)) {
+        report(&a.t, SIMT_PROXY_FENCE, a.caller,
+               "async-proxy %s of shared memory +0x%x by %s: the generic write by %s at %s has no "
+               "fence.proxy.async after it",
+               verb(a.write), a.addr, agent_name(a.b, a.agent).c_str(),
+               agent_name(a.b, writer).c_str(), source_line(cell.write_caller).c_str());
+        return false;
+    }
+    return true;
+}
+
+static bool record_write(const shared_access &a, shared_cell &cell) {
+    for (int i = 0; i < 3; i++) {
+        if (!cell.reads[i]) continue;
+        uint32_t reader = cell.reads[i] >> 20;
+        uint32_t clock = cell.reads[i] & CLOCK_MASK;
+        if (reader != a.agent && !is_known(a.b, a.t, a.t.ordered, reader, clock)) {
+            report(&a.t, SIMT_RACE, a.caller,
+                   "write of shared memory +0x%x (%u bytes) by %s is not ordered after the read by "
+                   "%s at %s",
+                   a.addr, a.bytes, agent_name(a.b, a.agent).c_str(),
+                   agent_name(a.b, reader).c_str(), source_line(cell.read_callers[i]).c_str());
+            return false;
+        }
+        cell.reads[i] = 0;
+    }
+    cell.write = epoch_of(a.agent, a.clock);
+    cell.write_caller = a.caller;
+    return true;
+}
+
+/* Three readers are remembered. A fourth takes the place of one that is ordered before it, or of
+ * any: that may miss a race and never invents one. */
+static void record_read(const shared_access &a, shared_cell &cell) {
+    int place = -1;
+    for (int i = 0; i < 3; i++) {
+        uint32_t reader = cell.reads[i] >> 20;
+        if (!cell.reads[i] || reader == a.agent) {
+            place = i;
+            break;
+        }
+        bool known = is_known(a.b, a.t, a.t.ordered, reader, cell.reads[i] & CLOCK_MASK);
+        if (known && place < 0) place = i;
+    }
+    if (place < 0) place = (int)(random_next(*current_worker) % 3);
+    cell.reads[place] = epoch_of(a.agent, a.clock);
+    cell.read_callers[place] = a.caller;
+}
+
+void check_shared(block &b, cuda_thread &t, uint32_t agent, uint32_t clock, uint32_t addr,
+                  uint32_t bytes, bool write, uint32_t caller) {
+    if (!checking || current_worker->failed) return;
+    shared_access a{b, t, agent, clock, addr, bytes, write, caller};
+    if (addr + bytes > WINDOW_BYTES) {
+        report(&t, SIMT_OUT_OF_BOUNDS, caller, "%s of shared memory +0x%x", verb(write), addr);
+        return;
+    }
+    for (uint32_t i = addr / CELL_BYTES; i <= (addr + bytes - 1) / CELL_BYTES; i++) {
+        if (!b.allocated[i]) {
+            report(&t, SIMT_OUT_OF_BOUNDS, caller,
+                   "%s of shared memory +0x%x (%u bytes): not in any array", verb(write), addr,
+                   bytes);
+            return;
+        }
+        shared_cell &cell = b.cells[i];
+        if (cell.write) {
+            if (!follows_last_write(a, cell)) return;
+        } else if (!write) {
+            report(&t, SIMT_UNINITIALISED, caller,
+                   "read of shared memory +0x%x (%u bytes) by %s that no one has written", addr,
+                   bytes, agent_name(b, agent).c_str());
+            return;
+        }
+        if (!write) {
+            record_read(a, cell);
+        } else if (!record_write(a, cell)) {
+            return;
+        }
+    }
+}
+
+/* ---- global memory ---- */
+
+/* Two bytes of it: the block that wrote last and that read last, by serial number, and whether by
+ * an atomic. Serial 1 is the host. */
+struct global_cell {
+    uint32_t write, write_caller, read, read_caller;
+};
+static const uint32_t ATOMIC_BIT = 0x80000000u;
+static const uint32_t HOST_SERIAL = 1;
+
+struct global_allocation {
+    char *start;
+    size_t bytes, pages;
+    global_cell *cells;
+};
+/* Device memory is one reserved range, so that any other address is told apart at once; a table
+ * gives the allocation of each page. A page on either side is the allocation's guard. */
+static const size_t HEAP_BYTES = (size_t)64 << 30;
+static const size_t PAGE_BYTES = 4096;
+static struct {
+    char *start;
+    size_t used_pages;
+    uint32_t *owner; /* by page: index + 1 of the allocation */
+    std::vector<global_allocation> allocations;
+    std::unordered_map<size_t, std::vector<uint32_t>> free; /* by pages */
+} heap;
+
+static uint32_t next_serial = HOST_SERIAL + 1;
+static uint32_t launch_first_serial;
+/* What an address that atomics touch passes on: the blocks ordered before it. */
+static std::unordered_map<const void *, std::vector<uint64_t>> released_blocks;
+
+static bool in_heap(const void *ptr) {
+    return heap.start && (size_t)((const char *)ptr - heap.start) < HEAP_BYTES;
+}
+static global_allocation *find_allocation(const void *ptr) {
+    if (!in_heap(ptr)) return nullptr;
+    uint32_t owner = heap.owner[(size_t)((const char *)ptr - heap.start) / PAGE_BYTES];
+    return owner ? &heap.allocations[owner - 1] : nullptr;
+}
+
+static void reserve_heap() {
+    const int protection = PROT_READ | PROT_WRITE;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    size_t table_bytes = HEAP_BYTES / PAGE_BYTES * sizeof(uint32_t);
+    heap.start = (char *)mmap(nullptr, HEAP_BYTES, protection, flags, -1, 0);
+    heap.owner = (uint32_t *)mmap(nullptr, table_bytes, protection, flags, -1, 0);
+    if (heap.start == MAP_FAILED || heap.owner == MAP_FAILED) {
+        fprintf(stderr, "simt: cannot reserve address space for device memory\n");
+        abort();
+    }
+}
+
+static uint32_t new_allocation(size_t pages) {
+    std::vector<uint32_t> &free = heap.free[pages];
+    if (!free.empty()) {
+        uint32_t index = free.back();
+        free.pop_back();
+        return index;
+    }
+    size_t first = heap.used_pages;
+    heap.used_pages += pages + 2;
+    if (heap.used_pages * PAGE_BYTES > HEAP_BYTES) {
+        fprintf(stderr, "simt: the checked heap is used up\n");
+        abort();
+    }
+    heap.allocations.push_back({heap.start + (first + 1) * PAGE_BYTES, 0, pages, nullptr});
+    uint32_t index = (uint32_t)heap.allocations.size() - 1;
+    for (size_t i = first; i < first + pages + 2; i++) heap.owner[i] = index + 1;
+    return index;
+}
+
+void *checked_alloc(size_t bytes) {
+    if (!heap.start) reserve_heap();
+    size_t pages = std::max<size_t>(1, (bytes + PAGE_BYTES - 1) / PAGE_BYTES);
+    global_allocation &a = heap.allocations[new_allocation(pages)];
+    a.bytes = bytes;
+    a.cells = (global_cell *)calloc(bytes / CELL_BYTES + 1, sizeof(global_cell));
+    return a.start;
+}
+void checked_free(void *ptr) {
+    global_allocation *a = find_allocation(ptr);
+    if (!a) return;
+    free(a->cells);
+    a->cells = nullptr;
+    a->bytes = 0;
+    madvise(a->start, a->pages * PAGE_BYTES, MADV_DONTNEED);
+    heap.free[a->pages].push_back((uint32_t)(a - heap.allocations.data()));
+}
+void note_host_write(void *ptr, size_t bytes) {
+    global_allocation *a = checking ? find_allocation(ptr) : nullptr;
+    if (!a || !bytes) return;
+    size_t offset = (size_t)((char *)ptr - a->start);
+    for (size_t i = offset / CELL_BYTES; i <= (offset + bytes - 1) / CELL_BYTES; i++) {
+        a->cells[i] = {HOST_SERIAL, 0, 0, 0};
+    }
+}
+
+void check_start_launch(uint32_t blocks) {
+    if (!checking) return;
+    launch_first_serial = next_serial;
+    next_serial += blocks;
+    released_blocks.clear();
+}
+static uint32_t serial_of(const block &b) {
+    return launch_first_serial + b.linear;
+}
+static void set_bit(std::vector<uint64_t> &bits, uint32_t index) {
+    if (bits.size() <= index / 64) bits.resize(index / 64 + 1);
+    bits[index / 64] |= 1ull << (index & 63);
+}
+static void add_bits(std::vector<uint64_t> &to, const std::vector<uint64_t> &from) {
+    if (to.size() < from.size()) to.resize(from.size());
+    for (size_t i = 0; i < from.size(); i++) to[i] |= from[i];
+}
+/* Whether another block of this launch did it, and no fence and atomic order it before b. */
+static bool is_concurrent(const block &b, uint32_t serial) {
+    if (serial < launch_first_serial || serial == serial_of(b)) return false;
+    uint32_t index = serial - launch_first_serial;
+    bool before =
+        index / 64 < b.blocks_before.size() && (b.blocks_before[index / 64] >> (index & 63) & 1);
+    return !before;
+}
+
+static bool check_global_cell(block &b, cuda_thread &t, global_cell &cell, size_t offset,
+                              bool write, bool atomic, uint32_t caller) {
+    uint32_t writer = cell.write & ~ATOMIC_BIT;
+    uint32_t reader = cell.read & ~ATOMIC_BIT;
+    if (is_concurrent(b, writer) && !(atomic && (cell.write & ATOMIC_BIT))) {
+        report(
+            &t, SIMT_RACE, caller,
+            "global %s at offset %zu: block %u of this launch wrote it at %s, and nothing orders "
+            "the two",
+            verb(write), offset, writer - launch_first_serial,
+            source_line(cell.write_caller).c_str());
+        return false;
+    }
+    if (!write) {
+        cell.read = serial_of(b);
+        cell.read_caller = caller;
+        return true;
+    }
+    if (is_concurrent(b, reader) && !(atomic && (cell.read & ATOMIC_BIT))) {
+        report(&t, SIMT_RACE, caller,
+               "global write at offset %zu: block %u of this launch read it at %s, and nothing "
+               "orders the two",
+               offset, reader - launch_first_serial, source_line(cell.read_caller).c_str());
+        return false;
+    }
+    cell.write = serial_of(b) | (atomic ? ATOMIC_BIT : 0);
+    cell.write_caller = caller;
+    if (atomic) {
+        cell.read = cell.write;
+        cell.read_caller = caller;
+    }
+    return true;
+}
+
+void check_global(block &b, cuda_thread &t, const void *ptr, size_t bytes, bool write, bool atomic,
+                  uint32_t caller) {
+    if (!checking || current_worker->failed) return;
+    global_allocation *a = find_allocation(ptr);
+    if (!a) return;
+    ptrdiff_t offset = (const char *)ptr - a->start;
+    if (offset < 0 || (size_t)offset + bytes > a->bytes) {
+        report(&t, SIMT_OUT_OF_BOUNDS, caller,
+               "global %s outside a %zu-byte allocation: offset %td, %zu bytes", verb(write),
+               a->bytes, offset, bytes);
+        return;
+    }
+    size_t first = (size_t)offset / CELL_BYTES;
+    size_t last = ((size_t)offset + bytes - 1) / CELL_BYTES;
+    for (size_t i = first; i <= last; i++) {
+        if (!a->cells[i].write && (!write || atomic)) {
+            report(&t, SIMT_UNINITIALISED, caller,
+                   "read of global memory never written: offset %td of a %zu-byte allocation",
+                   offset, a->bytes);
+            return;
+        }
+        bool ok = check_global_cell(b, t, a->cells[i], (size_t)offset, write, atomic, caller);
+        if (!ok) return;
+    }
+}
+
+void check_atomic(const void *ptr, size_t bytes, uint32_t caller) {
+    cuda_thread *t = current_thread();
+    if (!checking || !in_heap(ptr)) return;
+    block &b = *t->in_block;
+    std::vector<uint64_t> &released = released_blocks[ptr];
+    if (t->fenced_global) {
+        add_bits(released, b.blocks_before);
+        set_bit(released, b.linear);
+    }
+    add_bits(b.blocks_before, released);
+    check_global(b, *t, ptr, bytes, true, true, caller);
+    stop_if_failed();
+}
+
+/* ---- what the compiler's instrumentation calls ---- */
+
+#ifdef SIMT_CHECK
+static void check_access(const void *ptr, size_t bytes, bool write, uint32_t caller) {
+    cuda_thread *t = current_thread();
+    if (!t) return;
+    block &b = *t->in_block;
+    size_t offset = (size_t)((const char *)ptr - b.window);
+    bool shared = offset < WINDOW_BYTES;
+    if (!shared && !in_heap(ptr)) return;
+    bool vector_access = bytes <= 16 && (bytes & (bytes - 1)) == 0;
+    if (vector_access && (uintptr_t)ptr % bytes) {
+        die(SIMT_MISALIGNED, caller, "%zu-byte access to an address that is no multiple of it",
+            bytes);
+    }
+    if (shared) {
+        check_shared(b, *t, (uint32_t)t->index, t->ordered.own[AGENT_THREAD], (uint32_t)offset,
+                     (uint32_t)bytes, write, caller);
+    } else {
+        check_global(b, *t, ptr, bytes, write, false, caller);
+    }
+    stop_if_failed();
+    unsigned preempt = (unsigned)options().preempt;
+    if (preempt && random_next(*current_worker) % preempt == 0) to_scheduler();
+}
+#endif
+
+} // namespace simt
+
+#ifdef SIMT_CHECK
+extern "C" {
+#define SIMT_ENTRY(name, bytes, write)                                                             \
+    void __tsan_##name(void *ptr) {                                                                \
+        simt::check_access(ptr, bytes, write, CALLER());                                           \
+    }
+#define SIMT_ENTRIES(bytes)                                                                        \
+    SIMT_ENTRY(read##bytes, bytes, false)                                                          \
+    SIMT_ENTRY(write##bytes, bytes, true)                                                          \
+    SIMT_ENTRY(unaligned_read##bytes, bytes, false)                                                \
+    SIMT_ENTRY(unaligned_write##bytes, bytes, true)                                                \
+    SIMT_ENTRY(volatile_read##bytes, bytes, false)                                                 \
+    SIMT_ENTRY(volatile_write##bytes, bytes, true)                                                 \
+    void __tsan_read_write##bytes(void *ptr) {                                                     \
+        simt::check_access(ptr, bytes, false, CALLER());                                           \
+        simt::check_access(ptr, bytes, true, CALLER());                                            \
+    }
+SIMT_ENTRIES(1)
+SIMT_ENTRIES(2)
+SIMT_ENTRIES(4)
+SIMT_ENTRIES(8)
+SIMT_ENTRIES(16)
+void __tsan_read_range(void *ptr, size_t bytes) {
+    simt::check_access(ptr, bytes, false, CALLER());
+}
+void __tsan_write_range(void *ptr, size_t bytes) {
+    simt::check_access(ptr, bytes, true, CALLER());
+}
+void *__tsan_memcpy(void *dst, const void *src, size_t bytes) {
+    simt::check_access(src, bytes, false, CALLER());
+    simt::check_access(dst, bytes, true, CALLER());
+    return memcpy(dst, src, bytes);
+}
+void *__tsan_memmove(void *dst, const void *src, size_t bytes) {
+    simt::check_access(src, bytes, false, CALLER());
+    simt::check_access(dst, bytes, true, CALLER());
+    return memmove(dst, src, bytes);
+}
+void *__tsan_memset(void *dst, int value, size_t bytes) {
+    simt::check_access(dst, bytes, true, CALLER());
+    return memset(dst, value, bytes);
+}
+void __tsan_init() {}
+void __tsan_func_entry(void *) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void **, void *) {}
+void __tsan_vptr_read(void **) {}
+}
+#endif
