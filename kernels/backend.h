@@ -49,6 +49,11 @@ struct seo_device {
     int32_t threads;
     seo_cpu_level level;
     bool sealed;
+    bool check_each;     /* wait after each operator, so that an error names it */
+    bool capturing;      /* between capture_begin and capture_end */
+    seo_err capture_err; /* the first error since capture_begin */
+    bool lost;           /* failed with SEO_ERR_DEVICE; only close is left */
+    char lost_why[256];
     int64_t bytes;               /* allocated now through seo_device_alloc */
     seo_allocation *allocations; /* what close has to free; kept on the host */
     int64_t allocation_count, allocation_capacity;
@@ -60,15 +65,36 @@ struct seo_device {
 /* Opens a device of this backend. */
 seo_err seo_device_open_backend(const seo_backend *backend, const void *options, seo_device **out);
 
+/* Every call that gives the device work stands between these two. seo_device_enter refuses it: with
+ * SEO_ERR_DEVICE on a device that is lost, with SEO_ERR_ARG when a capture is under way and `call`
+ * cannot be part of a graph. seo_device_leave takes the call's outcome, notes what it means for the
+ * device or the capture, and returns it. */
+typedef enum seo_device_call { SEO_CALL_CAPTURABLE, SEO_CALL_OUTSIDE_CAPTURE } seo_device_call;
+seo_err seo_device_enter(seo_device *dev, seo_device_call kind, const char *call);
+seo_err seo_device_leave(seo_device *dev, seo_err err);
+
 /* The plug-in's one exported function, "seo_cuda_plugin". What it needs of the program is handed to
- * it, so that neither has to export symbols to the other; NULL when `abi` is not the plug-in's. */
+ * it, so that neither has to export symbols to the other and both write one error record; NULL when
+ * `abi` or `layout` is not the plug-in's. */
 enum { SEO_PLUGIN_ABI = 1 };
 typedef struct seo_plugin_host {
     int32_t abi;
+    uint64_t layout; /* seo_plugin_layout() as the program was compiled */
     seo_err (*fail)(seo_err code, const char *file, int line, const char *message);
+    seo_err (*context)(seo_err code, const char *prefix);
+    const char *(*detail)(void);
     void (*assert_failed)(const char *fact, const char *file, int line);
 } seo_plugin_host;
 typedef const seo_backend *seo_plugin_entry(const seo_plugin_host *host);
+
+/* Differs between two versions whose operators or shared structs differ in size or number. */
+static inline uint64_t seo_plugin_layout(void) {
+    uint64_t layout = sizeof(seo_device);
+#define SEO_OP(op) layout = layout * 1000003 + sizeof(seo_##op##_args);
+#include "kernels/ops.def"
+#undef SEO_OP
+    return layout;
+}
 
 /* The operators of each CPU level; the files in cpu/ are compiled once per level. */
 extern const seo_backend seo_backend_cpu_plain;

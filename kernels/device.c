@@ -79,6 +79,11 @@ seo_err seo_device_open_backend(const seo_backend *backend, const void *options,
 
 void seo_device_close(seo_device *dev) {
     if (!dev) return;
+    if (dev->capturing) {
+        void *graph = NULL;
+        (void)dev->backend->capture_end(dev, &graph);
+        dev->backend->graph_free(dev, graph);
+    }
     for (int64_t i = dev->allocation_count - 1; i >= 0; i--) {
         dev->backend->free(dev, dev->allocations[i].ptr);
     }
@@ -112,6 +117,31 @@ int64_t seo_device_bytes(const seo_device *dev) {
     return dev->bytes;
 }
 
+seo_err seo_device_enter(seo_device *dev, seo_device_call kind, const char *call) {
+    if (dev->lost) {
+        return SEO_FAIL(SEO_ERR_DEVICE, "%s: closed to further work after an error: %s", dev->name,
+                        dev->lost_why);
+    }
+    if (dev->capturing && kind == SEO_CALL_OUTSIDE_CAPTURE) {
+        return seo_device_leave(dev, SEO_FAIL(SEO_ERR_ARG,
+                                              "%s: %s cannot be part of a graph; end the capture "
+                                              "first",
+                                              dev->name, call));
+    }
+    return SEO_OK;
+}
+
+/* What fails during a capture has not run and leaves the device as it was. */
+seo_err seo_device_leave(seo_device *dev, seo_err err) {
+    if (err != SEO_OK && dev->capturing) {
+        if (dev->capture_err == SEO_OK) dev->capture_err = err;
+    } else if (err == SEO_ERR_DEVICE && !dev->lost) {
+        dev->lost = true;
+        snprintf(dev->lost_why, sizeof dev->lost_why, "%s", seo_err_detail());
+    }
+    return err;
+}
+
 static seo_err reserve_allocation(seo_device *dev) {
     if (dev->allocation_count < dev->allocation_capacity) return SEO_OK;
     int64_t capacity = seo_max_i64(16, dev->allocation_capacity * 2);
@@ -132,8 +162,9 @@ seo_err seo_device_alloc(seo_device *dev, int64_t bytes, void **out) {
                         "before the first step",
                         dev->name, (long long)bytes);
     }
+    SEO_TRY(seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "an allocation"));
     SEO_TRY(reserve_allocation(dev));
-    SEO_TRY(dev->backend->alloc(dev, seo_max_i64(bytes, 1), out));
+    SEO_TRY(seo_device_leave(dev, dev->backend->alloc(dev, seo_max_i64(bytes, 1), out)));
     dev->allocations[dev->allocation_count++] = (seo_allocation){.ptr = *out, .bytes = bytes};
     dev->bytes += bytes;
 done:
@@ -142,6 +173,7 @@ done:
 
 void seo_device_free(seo_device *dev, void *ptr) {
     if (!ptr) return;
+    SEO_ASSERT(!dev->capturing);
     int64_t i = 0;
     while (i < dev->allocation_count && dev->allocations[i].ptr != ptr) i++;
     SEO_ASSERT(i < dev->allocation_count);
@@ -152,24 +184,39 @@ void seo_device_free(seo_device *dev, void *ptr) {
 
 seo_err seo_device_copy_in(seo_device *dev, void *dst, const void *host_src, int64_t bytes) {
     SEO_ASSERT(bytes >= 0);
-    return dev->backend->copy_in(dev, dst, host_src, bytes);
+    const seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "a copy from the host");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->copy_in(dev, dst, host_src, bytes));
 }
+
 seo_err seo_device_copy_out(seo_device *dev, void *host_dst, const void *src, int64_t bytes) {
     SEO_ASSERT(bytes >= 0);
-    return dev->backend->copy_out(dev, host_dst, src, bytes);
+    const seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "a copy to the host");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->copy_out(dev, host_dst, src, bytes));
 }
+
 seo_err seo_device_copy(seo_device *dev, void *dst, const void *src, int64_t bytes) {
     SEO_ASSERT(bytes >= 0);
-    return dev->backend->copy(dev, dst, src, bytes);
+    const seo_err err = seo_device_enter(dev, SEO_CALL_CAPTURABLE, "a copy");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->copy(dev, dst, src, bytes));
 }
+
 seo_err seo_device_zero(seo_device *dev, void *dst, int64_t bytes) {
     SEO_ASSERT(bytes >= 0);
-    return dev->backend->zero(dev, dst, bytes);
+    const seo_err err = seo_device_enter(dev, SEO_CALL_CAPTURABLE, "zeroing");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->zero(dev, dst, bytes));
 }
+
 seo_err seo_device_sync(seo_device *dev) {
-    return dev->backend->sync(dev);
+    const seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "sync");
+    return err != SEO_OK ? err : seo_device_leave(dev, dev->backend->sync(dev));
 }
 
 seo_err seo_device_memory(seo_device *dev, int64_t *free_bytes, int64_t *total_bytes) {
-    return dev->backend->memory(dev, free_bytes, total_bytes);
+    const seo_err err = seo_device_enter(dev, SEO_CALL_CAPTURABLE, "memory");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->memory(dev, free_bytes, total_bytes));
 }

@@ -2,7 +2,10 @@
  *
  * On the CPU everything is done when a call returns; on a device with a stream calls are queued,
  * and results may be read after seo_device_sync or a copy_out. Callers write for the second case.
- */
+ *
+ * A call that fails with SEO_ERR_DEVICE closes the device to further work: every later call but
+ * close fails likewise, with the first message. One device is used by one thread, the one that
+ * opened it. */
 #pragma once
 
 #include <stdbool.h>
@@ -44,6 +47,8 @@ typedef struct seo_cuda_options {
     int32_t ordinal; /* which GPU of those that CUDA shows */
     seo_matmul_choice matmul;
     const char *plugin; /* path of libseodang_cuda.so; NULL: beside the program */
+    bool check_each;    /* to hunt an error: wait after each operator and name the one that failed;
+                         * without graphs, slow */
 } seo_cuda_options;
 
 /* Opens a GPU through the CUDA plug-in. SEO_ERR_UNSUPPORTED, with what is missing and what to do,
@@ -71,6 +76,7 @@ void seo_device_free(seo_device *dev, void *ptr);
 void seo_device_seal(seo_device *dev);
 int64_t seo_device_bytes(const seo_device *dev); /* allocated now */
 
+/* host_src may be changed when the call returns. */
 seo_err seo_device_copy_in(seo_device *dev, void *dst, const void *host_src, int64_t bytes);
 /* Waits for queued work that precedes it. */
 seo_err seo_device_copy_out(seo_device *dev, void *host_dst, const void *src, int64_t bytes);
@@ -82,13 +88,15 @@ seo_err seo_device_sync(seo_device *dev);
 seo_err seo_device_memory(seo_device *dev, int64_t *free_bytes, int64_t *total_bytes);
 
 /* A graph: operators and copies on the device that are recorded once and then queued by one call.
- * Between begin and end they are recorded, not run; copies to or from the host, allocation and sync
- * are refused. What they read from device memory is read anew at each launch. On a device without
- * graphs (seo_device_has_graphs) the three must not be called. */
+ * Between begin and end they are recorded, not run; copies to or from the host, allocation, sync,
+ * events and launches of graphs are refused with SEO_ERR_ARG, and memory is not freed. What the
+ * operators read from device memory is read anew at each launch. On a device without graphs
+ * (seo_device_has_graphs) begin and end must not be called. */
 typedef struct seo_graph seo_graph;
 bool seo_device_has_graphs(const seo_device *dev);
 seo_err seo_device_capture_begin(seo_device *dev);
-/* To be called also when an operator in between failed: then *out is NULL. */
+/* To be called also when a call in between failed: then *out is NULL, and the first of their errors
+ * is returned once more. */
 seo_err seo_device_capture_end(seo_device *dev, seo_graph **out);
 seo_err seo_graph_launch(seo_graph *graph);
 void seo_graph_close(seo_graph *graph); /* NULL is fine; before its device is closed */

@@ -14,33 +14,44 @@ struct seo_event {
     void *event;
 };
 
+/* An operator inside a graph cannot be waited for. */
 bool seo_device_has_graphs(const seo_device *dev) {
-    return dev->backend->capture_begin != NULL;
+    return dev->backend->capture_begin != NULL && !dev->check_each;
 }
 
 seo_err seo_device_capture_begin(seo_device *dev) {
     SEO_ASSERT(seo_device_has_graphs(dev));
-    return dev->backend->capture_begin(dev);
+    seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "another capture");
+    if (err != SEO_OK) return err;
+    err = seo_device_leave(dev, dev->backend->capture_begin(dev));
+    dev->capturing = err == SEO_OK;
+    dev->capture_err = SEO_OK;
+    return err;
 }
 
+/* A graph in which a call is missing is worth nothing. */
 seo_err seo_device_capture_end(seo_device *dev, seo_graph **out) {
-    SEO_ASSERT(seo_device_has_graphs(dev));
+    SEO_ASSERT(dev->capturing);
     *out = NULL;
     void *made = NULL;
-    const seo_err err = dev->backend->capture_end(dev, &made);
-    if (err != SEO_OK) return err;
-    seo_graph *graph = malloc(sizeof *graph);
-    if (!graph) {
-        dev->backend->graph_free(dev, made);
-        return SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory for a graph", dev->name);
+    seo_err err = seo_device_leave(dev, dev->backend->capture_end(dev, &made));
+    if (dev->capture_err != SEO_OK) err = dev->capture_err;
+    dev->capturing = false;
+    seo_graph *graph = err == SEO_OK ? malloc(sizeof *graph) : NULL;
+    if (graph) {
+        *graph = (seo_graph){.dev = dev, .graph = made};
+        *out = graph;
+        return SEO_OK;
     }
-    *graph = (seo_graph){.dev = dev, .graph = made};
-    *out = graph;
-    return SEO_OK;
+    dev->backend->graph_free(dev, made);
+    return err != SEO_OK ? err : SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory for a graph", dev->name);
 }
 
 seo_err seo_graph_launch(seo_graph *graph) {
-    return graph->dev->backend->graph_launch(graph->dev, graph->graph);
+    seo_device *dev = graph->dev;
+    const seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "another graph");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->graph_launch(dev, graph->graph));
 }
 
 void seo_graph_close(seo_graph *graph) {
@@ -64,12 +75,18 @@ seo_err seo_event_open(seo_device *dev, seo_event **out) {
 }
 
 seo_err seo_event_record(seo_event *event) {
-    return event->dev->backend->event_record(event->dev, event->event);
+    seo_device *dev = event->dev;
+    const seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "an event");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->event_record(dev, event->event));
 }
 
 seo_err seo_event_elapsed(const seo_event *from, const seo_event *to, double *ms) {
     SEO_ASSERT(from->dev == to->dev);
-    return to->dev->backend->event_elapsed(to->dev, from->event, to->event, ms);
+    seo_device *dev = to->dev;
+    const seo_err err = seo_device_enter(dev, SEO_CALL_OUTSIDE_CAPTURE, "the time of an event");
+    if (err != SEO_OK) return err;
+    return seo_device_leave(dev, dev->backend->event_elapsed(dev, from->event, to->event, ms));
 }
 
 void seo_event_close(seo_event *event) {

@@ -16,6 +16,10 @@ static seo_err fail_for_plugin(seo_err code, const char *file, int line, const c
     return seo_fail_at(code, file, line, "%s", message);
 }
 
+static seo_err context_for_plugin(seo_err code, const char *prefix) {
+    return seo_err_context(code, "%s", prefix);
+}
+
 /* Beside the program: "/usr/bin/seodang" gives "/usr/bin/libseodang_cuda.so". */
 static seo_err path_beside_program(char out[PATH_BYTES]) {
     char program[PATH_BYTES - sizeof k_plugin_name];
@@ -31,8 +35,12 @@ static seo_err path_beside_program(char out[PATH_BYTES]) {
 
 /* The plug-in stays loaded until the process ends: its devices hold pointers into it. */
 static seo_err load(const char *path, const seo_backend **out) {
-    static const seo_plugin_host host = {
-        .abi = SEO_PLUGIN_ABI, .fail = fail_for_plugin, .assert_failed = seo_assert_failed};
+    const seo_plugin_host host = {.abi = SEO_PLUGIN_ABI,
+                                  .layout = seo_plugin_layout(),
+                                  .fail = fail_for_plugin,
+                                  .context = context_for_plugin,
+                                  .detail = seo_err_detail,
+                                  .assert_failed = seo_assert_failed};
     if (access(path, F_OK) != 0) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED,
                         "cuda: there is no plug-in %s; build with the cuda preset (or use device: "
