@@ -22,23 +22,27 @@ typedef enum seo_cuda_fault {
     SEO_CUDA_FAULT_TARGET        /* a target outside the vocabulary */
 } seo_cuda_fault;
 
-/* dev->impl */
+/* dev->impl. The GPU is the current one of the thread that opened it, and that thread uses it. */
 typedef struct seo_cuda {
     cudaStream_t stream;
-    int32_t ordinal;           /* of the device */
-    int32_t multiprocessors;   /* sizes grids, never the order of a sum */
-    int32_t capability;        /* 80, 89, 90, 100 ... */
-    int32_t *fault;            /* host memory that kernels can write: a seo_cuda_fault */
-    seo_matmul_choice matmul;  /* own, cuBLASLt, or whichever was faster */
-    struct seo_cublas *cublas; /* NULL until it is used */
+    int32_t ordinal;                  /* of the device */
+    int32_t multiprocessors;          /* sizes grids, never the order of a sum */
+    int32_t capability;               /* 80, 89, 90, 100 ... */
+    int32_t *fault;                   /* host memory that kernels can write: a seo_cuda_fault */
+    seo_matmul_choice matmul;         /* own, cuBLASLt, or whichever was faster */
+    struct seo_cublas *cublas;        /* NULL until it is used */
+    struct seo_cuda_staging *staging; /* of copies from and to the host; see memory.c */
 } seo_cuda;
 
 static inline seo_cuda *seo_cuda_of(const seo_device *dev) {
     return (seo_cuda *)dev->impl;
 }
 
-/* SEO_OK, or SEO_ERR_DEVICE with CUDA's own words and `what` was queued. */
+/* SEO_OK, or SEO_ERR_DEVICE with CUDA's own words and `what` was queued. SEO_ERR_UNSUPPORTED when
+ * this build has no code for the GPU. */
 seo_err seo_cuda_check(cudaError_t result, const char *what);
+
+extern const seo_backend seo_backend_cuda;
 
 #define SEO_OP(op) seo_err seo_cuda_##op(seo_device *dev, const seo_##op##_args *a);
 #include "kernels/ops.def"
