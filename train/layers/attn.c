@@ -92,11 +92,14 @@ done:
 }
 
 seo_err seo_attn_backward(const seo_pass *pass, const seo_attn *attn,
-                          const seo_attn_scratch *scratch, const seo_tensor *inp,
-                          const seo_tensor *dout, const seo_tensor *dinp) {
+                          const seo_attn_scratch *scratch, const seo_linear_bwd *bwd) {
     seo_err err = SEO_OK;
     const int64_t c = attn->width;
-    SEO_TRY(seo_linear_backward(pass, &attn->proj, &attn->mix, dout, &scratch->dmix));
+    SEO_TRY(seo_linear_backward(pass, &attn->proj,
+                                &(seo_linear_bwd){.inp = &attn->mix,
+                                                  .dout = bwd->dout,
+                                                  .dinp = &scratch->dmix,
+                                                  .bias_done = bwd->bias_done}));
     SEO_TRY(seo_attention_bwd(
         pass->dev,
         &(seo_attention_bwd_args){.dqkv = seo_view_sequences(pass, &scratch->dqkv, 3 * c),
@@ -108,7 +111,9 @@ seo_err seo_attn_backward(const seo_pass *pass, const seo_attn *attn,
                                   .head_count = attn->head_count,
                                   .scale = scale_of(attn),
                                   .causal = true}));
-    SEO_TRY(seo_linear_backward(pass, &attn->qkv, inp, &scratch->dqkv, dinp));
+    SEO_TRY(seo_linear_backward(
+        pass, &attn->qkv,
+        &(seo_linear_bwd){.inp = bwd->inp, .dout = &scratch->dqkv, .dinp = bwd->dinp}));
 done:
     return err;
 }

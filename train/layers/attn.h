@@ -36,10 +36,9 @@ seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_t
 /* The same for positions that follow `cached` earlier ones, without dropout. */
 seo_err seo_attn_forward_cached(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,
                                 int64_t cached, const seo_tensor *out);
-/* dinp (R, C) =, parameter gradients +=; dout has the dropout mask applied already. */
+/* bwd's dinp (R, C) =, parameter gradients +=. */
 seo_err seo_attn_backward(const seo_pass *pass, const seo_attn *attn,
-                          const seo_attn_scratch *scratch, const seo_tensor *inp,
-                          const seo_tensor *dout, const seo_tensor *dinp);
+                          const seo_attn_scratch *scratch, const seo_linear_bwd *bwd);
 
 #ifdef __cplusplus
 }

@@ -66,21 +66,42 @@ seo_err seo_linear_forward(const seo_pass *pass, const seo_linear *linear, const
                                                     .layout = SEO_MATMUL_NT});
 }
 
-seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
-                            const seo_tensor *dout, const seo_tensor *dinp) {
+seo_err seo_linear_forward_gelu(const seo_pass *pass, const seo_linear *linear,
+                                const seo_tensor *inp, const seo_gelu *gelu) {
+    return seo_matmul(pass->dev,
+                      &(seo_matmul_args){.out = seo_view_rows(pass, gelu->out, linear->out),
+                                         .a = seo_view_rows(pass, inp, linear->in),
+                                         .b = pass->params[linear->weight],
+                                         .bias = pass->params[linear->bias],
+                                         .pre = seo_view_rows(pass, gelu->pre, linear->out),
+                                         .layout = SEO_MATMUL_NT,
+                                         .epilogue = SEO_EPILOGUE_GELU,
+                                         .gelu = gelu->kind});
+}
+
+seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear,
+                            const seo_linear_bwd *bwd) {
     seo_err err = SEO_OK;
-    const seo_tensor dy = seo_view_rows(pass, dout, linear->out);
+    const seo_tensor dy = seo_view_rows(pass, bwd->dout, linear->out);
+    seo_matmul_args to_inp = {.out = seo_view_rows(pass, bwd->dinp, linear->in),
+                              .a = dy,
+                              .b = pass->params[linear->weight],
+                              .layout = SEO_MATMUL_NN};
+    if (bwd->gelu) {
+        to_inp.epilogue = SEO_EPILOGUE_DGELU;
+        to_inp.pre = seo_view_rows(pass, bwd->gelu->pre, linear->in);
+        to_inp.gelu = bwd->gelu->kind;
+    }
     SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = pass->grads[linear->weight],
                                                      .a = dy,
-                                                     .b = seo_view_rows(pass, inp, linear->in),
+                                                     .b = seo_view_rows(pass, bwd->inp, linear->in),
                                                      .layout = SEO_MATMUL_TN,
                                                      .accumulate = true}));
-    SEO_TRY(seo_bias_bwd(pass->dev,
-                         &(seo_bias_bwd_args){.dbias = pass->grads[linear->bias], .dout = dy}));
-    SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = seo_view_rows(pass, dinp, linear->in),
-                                                     .a = dy,
-                                                     .b = pass->params[linear->weight],
-                                                     .layout = SEO_MATMUL_NN}));
+    if (!bwd->bias_done) {
+        SEO_TRY(seo_bias_bwd(pass->dev,
+                             &(seo_bias_bwd_args){.dbias = pass->grads[linear->bias], .dout = dy}));
+    }
+    SEO_TRY(seo_matmul(pass->dev, &to_inp));
 done:
     return err;
 }

@@ -73,9 +73,27 @@ seo_err seo_linear_params(seo_params *params, seo_scope scope, const char *name,
 /* out = (R, out), inp (R, in); only the widths of the views count. */
 seo_err seo_linear_forward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
                            const seo_tensor *out);
+
+/* GELU between two linear layers, done by the products on its two sides. */
+typedef struct seo_gelu {
+    const seo_tensor *pre, *out; /* (R, width); out = gelu(pre) */
+    seo_gelu_kind kind;
+} seo_gelu;
+/* pre = inp W^T + b and out = gelu(pre). */
+seo_err seo_linear_forward_gelu(const seo_pass *pass, const seo_linear *linear,
+                                const seo_tensor *inp, const seo_gelu *gelu);
+
+/* What the backward of a linear layer, or of a branch that ends in one, reads and leaves. */
+typedef struct seo_linear_bwd {
+    const seo_tensor *inp;  /* (R, in): what the forward read */
+    const seo_tensor *dout; /* (R, out); of a branch: the dropout mask is applied already */
+    const seo_tensor *dinp; /* = (R, in) */
+    const seo_gelu *gelu;   /* opt: inp is its out, and dinp is the gradient of its pre */
+    bool bias_done; /* whoever made dout has added its sum over rows to the bias' gradient */
+} seo_linear_bwd;
 /* Weight and bias gradients +=, dinp = . */
-seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear, const seo_tensor *inp,
-                            const seo_tensor *dout, const seo_tensor *dinp);
+seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear,
+                            const seo_linear_bwd *bwd);
 
 #ifdef __cplusplus
 }

@@ -15,15 +15,16 @@ seo_err seo_mlp_plan(seo_slab *slab, int64_t rows, seo_mlp *mlp) {
     return seo_plan_rows(slab, "mlp.gelu", rows, mlp->inner, &mlp->gelu_out);
 }
 
+static seo_gelu gelu_of(const seo_mlp *mlp) {
+    return (seo_gelu){.pre = &mlp->fc_out, .out = &mlp->gelu_out, .kind = mlp->gelu};
+}
+
 seo_err seo_mlp_forward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *inp,
                         const seo_tensor *out) {
     seo_err err = SEO_OK;
+    const seo_gelu gelu = gelu_of(mlp);
     const seo_tensor y = seo_view_rows(pass, out, mlp->width);
-    SEO_TRY(seo_linear_forward(pass, &mlp->fc, inp, &mlp->fc_out));
-    SEO_TRY(seo_gelu_fwd(
-        pass->dev, &(seo_gelu_fwd_args){.out = seo_view_rows(pass, &mlp->gelu_out, mlp->inner),
-                                        .inp = seo_view_rows(pass, &mlp->fc_out, mlp->inner),
-                                        .kind = mlp->gelu}));
+    SEO_TRY(seo_linear_forward_gelu(pass, &mlp->fc, inp, &gelu));
     SEO_TRY(seo_linear_forward(pass, &mlp->proj, &mlp->gelu_out, out));
     SEO_TRY(seo_pass_dropout(pass, mlp->site, y, y));
 done:
@@ -31,16 +32,17 @@ done:
 }
 
 seo_err seo_mlp_backward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *dinner,
-                         const seo_tensor *inp, const seo_tensor *dout, const seo_tensor *dinp) {
+                         const seo_linear_bwd *bwd) {
     seo_err err = SEO_OK;
-    const seo_tensor dh = seo_view_rows(pass, dinner, mlp->inner);
-    SEO_TRY(seo_linear_backward(pass, &mlp->proj, &mlp->gelu_out, dout, dinner));
-    SEO_TRY(seo_gelu_bwd(pass->dev,
-                         &(seo_gelu_bwd_args){.dinp = dh,
-                                              .dout = dh,
-                                              .inp = seo_view_rows(pass, &mlp->fc_out, mlp->inner),
-                                              .kind = mlp->gelu}));
-    SEO_TRY(seo_linear_backward(pass, &mlp->fc, inp, dinner, dinp));
+    const seo_gelu gelu = gelu_of(mlp);
+    SEO_TRY(seo_linear_backward(pass, &mlp->proj,
+                                &(seo_linear_bwd){.inp = &mlp->gelu_out,
+                                                  .dout = bwd->dout,
+                                                  .dinp = dinner,
+                                                  .gelu = &gelu,
+                                                  .bias_done = bwd->bias_done}));
+    SEO_TRY(seo_linear_backward(
+        pass, &mlp->fc, &(seo_linear_bwd){.inp = bwd->inp, .dout = dinner, .dinp = bwd->dinp}));
 done:
     return err;
 }

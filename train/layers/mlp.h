@@ -22,10 +22,9 @@ seo_err seo_mlp_plan(seo_slab *slab, int64_t rows, seo_mlp *mlp);
 /* out (R, width) =, after dropout. */
 seo_err seo_mlp_forward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *inp,
                         const seo_tensor *out);
-/* dinp (R, width) =, parameter gradients +=; dinner is scratch of (R, inner). dout has the dropout
- * mask applied already. */
+/* bwd's dinp (R, width) =, parameter gradients +=; dinner is scratch of (R, inner). */
 seo_err seo_mlp_backward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *dinner,
-                         const seo_tensor *inp, const seo_tensor *dout, const seo_tensor *dinp);
+                         const seo_linear_bwd *bwd);
 
 #ifdef __cplusplus
 }

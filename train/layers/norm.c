@@ -39,16 +39,16 @@ seo_err seo_norm_forward(const seo_pass *pass, const seo_norm *norm, const seo_t
     return seo_layernorm_fwd(pass->dev, &args);
 }
 
-seo_err seo_norm_backward(const seo_pass *pass, const seo_norm *norm, const seo_tensor *x,
-                          const seo_tensor *dout, const seo_tensor *dx, bool accumulate) {
-    return seo_layernorm_bwd(
-        pass->dev, &(seo_layernorm_bwd_args){.dinp = seo_view_rows(pass, dx, norm->width),
-                                             .dweight = pass->grads[norm->weight],
-                                             .dbias = pass->grads[norm->bias],
-                                             .dout = seo_view_rows(pass, dout, norm->width),
-                                             .inp = seo_view_rows(pass, x, norm->width),
-                                             .weight = pass->params[norm->weight],
-                                             .mean = per_row(pass, &norm->mean),
-                                             .rstd = per_row(pass, &norm->rstd),
-                                             .accumulate = accumulate});
+seo_err seo_norm_backward(const seo_pass *pass, const seo_norm *norm, const seo_norm_bwd *bwd) {
+    seo_layernorm_bwd_args args = {.dinp = seo_view_rows(pass, bwd->dx, norm->width),
+                                   .dweight = pass->grads[norm->weight],
+                                   .dbias = pass->grads[norm->bias],
+                                   .dout = seo_view_rows(pass, bwd->dout, norm->width),
+                                   .inp = seo_view_rows(pass, bwd->x, norm->width),
+                                   .weight = pass->params[norm->weight],
+                                   .mean = per_row(pass, &norm->mean),
+                                   .rstd = per_row(pass, &norm->rstd),
+                                   .accumulate = bwd->accumulate};
+    if (bwd->dx_sum) args.dinp_sum = *bwd->dx_sum;
+    return seo_layernorm_bwd(pass->dev, &args);
 }

@@ -19,9 +19,16 @@ seo_err seo_norm_plan(seo_slab *slab, int64_t rows, seo_norm *norm);
 /* norm->out = norm(x), x = inp (+ add); sum = x. add NULL: no addition, and sum may be NULL. */
 seo_err seo_norm_forward(const seo_pass *pass, const seo_norm *norm, const seo_tensor *inp,
                          const seo_tensor *add, const seo_tensor *sum);
-/* dx = or, with accumulate, += the gradient of x; parameter gradients +=. */
-seo_err seo_norm_backward(const seo_pass *pass, const seo_norm *norm, const seo_tensor *x,
-                          const seo_tensor *dout, const seo_tensor *dx, bool accumulate);
+typedef struct seo_norm_bwd {
+    const seo_tensor *x;      /* (R, width): what was normalised */
+    const seo_tensor *dout;   /* (R, width) */
+    const seo_tensor *dx;     /* = or += (R, width): the gradient of x */
+    const seo_tensor *dx_sum; /* += (width) opt: dx summed over rows, the gradient of a bias whose
+                               * sum x was */
+    bool accumulate;          /* dx += */
+} seo_norm_bwd;
+/* Parameter gradients +=. */
+seo_err seo_norm_backward(const seo_pass *pass, const seo_norm *norm, const seo_norm_bwd *bwd);
 
 #ifdef __cplusplus
 }

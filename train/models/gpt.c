@@ -255,16 +255,32 @@ static seo_err mask_gradient(gpt *g, const seo_pass *pass, uint32_t site, const 
                             seo_view_rows(pass, &s->dx, c));
 }
 
-static seo_err block_backward(gpt *g, const seo_pass *pass, const gpt_block *b) {
+/* The gradient of a branch's last bias is the sum over rows of the gradient of the branch's output.
+ * Without a mask that is dx, and the norm that makes dx sums it in passing: the place for the sum,
+ * or NULL where the branch has to add up its masked gradient itself. */
+static const seo_tensor *bias_sum(const seo_pass *pass, const seo_linear *last) {
+    return pass->dropout > 0 ? NULL : &pass->grads[last->bias];
+}
+
+/* `before`: the block whose output this one's x is; NULL for the first. */
+static seo_err block_backward(gpt *g, const seo_pass *pass, const gpt_block *b,
+                              const gpt_block *before) {
     seo_err err = SEO_OK;
     const gpt_scratch *s = &g->scratch;
-    const seo_tensor *dout = NULL;
-    SEO_TRY(mask_gradient(g, pass, b->mlp.site, &dout));
-    SEO_TRY(seo_mlp_backward(pass, &b->mlp, &s->dinner, &b->norm2.out, dout, &s->dbranch));
-    SEO_TRY(seo_norm_backward(pass, &b->norm2, &b->mid, &s->dbranch, &s->dx, true));
-    SEO_TRY(mask_gradient(g, pass, b->attn.site, &dout));
-    SEO_TRY(seo_attn_backward(pass, &b->attn, &s->attn, &b->norm1.out, dout, &s->dbranch));
-    SEO_TRY(seo_norm_backward(pass, &b->norm1, &b->x, &s->dbranch, &s->dx, true));
+    seo_linear_bwd branch = {.dinp = &s->dbranch, .bias_done = pass->dropout <= 0};
+    seo_norm_bwd norm = {.dout = &s->dbranch, .dx = &s->dx, .accumulate = true};
+    SEO_TRY(mask_gradient(g, pass, b->mlp.site, &branch.dout));
+    branch.inp = &b->norm2.out;
+    SEO_TRY(seo_mlp_backward(pass, &b->mlp, &s->dinner, &branch));
+    norm.x = &b->mid;
+    norm.dx_sum = bias_sum(pass, &b->attn.proj);
+    SEO_TRY(seo_norm_backward(pass, &b->norm2, &norm));
+    SEO_TRY(mask_gradient(g, pass, b->attn.site, &branch.dout));
+    branch.inp = &b->norm1.out;
+    SEO_TRY(seo_attn_backward(pass, &b->attn, &s->attn, &branch));
+    norm.x = &b->x;
+    norm.dx_sum = before ? bias_sum(pass, &before->mlp.proj) : NULL;
+    SEO_TRY(seo_norm_backward(pass, &b->norm1, &norm));
 done:
     return err;
 }
@@ -273,12 +289,18 @@ static seo_err gpt_forward_backward(void *state, const seo_pass *pass, const seo
     seo_err err = SEO_OK;
     gpt *g = state;
     const gpt_scratch *s = &g->scratch;
+    const gpt_block *last = &g->blocks[g->config.num_layers - 1];
     const seo_head_targets targets = targets_of(io);
     SEO_TRY(trunk_forward(g, pass, &io->ids, -1));
     SEO_TRY(seo_head_loss(pass, &g->head, &g->norm_final.out, &targets, &s->dbranch));
-    SEO_TRY(seo_norm_backward(pass, &g->norm_final, &g->x_final, &s->dbranch, &s->dx, false));
+    SEO_TRY(seo_norm_backward(pass, &g->norm_final,
+                              &(seo_norm_bwd){.x = &g->x_final,
+                                              .dout = &s->dbranch,
+                                              .dx = &s->dx,
+                                              .dx_sum = bias_sum(pass, &last->mlp.proj)}));
     for (int64_t l = g->config.num_layers - 1; l >= 0; l--) {
-        SEO_TRY(block_backward(g, pass, &g->blocks[l]));
+        const gpt_block *before = l > 0 ? &g->blocks[l - 1] : NULL;
+        SEO_TRY(block_backward(g, pass, &g->blocks[l], before));
     }
     SEO_TRY(seo_embed_backward(pass, &g->embed, &io->ids, &s->dx));
 done:
