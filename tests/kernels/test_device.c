@@ -1,10 +1,12 @@
 /* Opening a CPU device, what it says about itself, and its memory. */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -99,6 +101,65 @@ static void copies_and_zeroes(void **state) {
     free(back);
 }
 
+/* On the CPU an event's time is that of its record; there is no queue to capture. */
+static void times_events(void **state) {
+    (void)state;
+    seo_device *dev = open_device(SEO_CPU_AUTO, 1);
+    assert_false(seo_device_has_graphs(dev));
+    assert_int_equal(seo_device_row_multiple(dev), 1);
+    seo_event *from = NULL, *to = NULL;
+    double ms = -1, none = -1;
+    must(seo_event_open(dev, &from));
+    must(seo_event_open(dev, &to));
+    must(seo_event_record(from));
+    nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+    must(seo_event_record(to));
+    must(seo_event_elapsed(from, to, &ms));
+    must(seo_event_elapsed(from, from, &none));
+    assert_true(ms >= 20 && none == 0);
+    double later = -1;
+    must(seo_event_record(to)); /* takes the place of the first record */
+    must(seo_event_elapsed(from, to, &later));
+    assert_true(later >= ms);
+    seo_event_close(from);
+    seo_event_close(to);
+    seo_event_close(NULL);
+    seo_graph_close(NULL);
+    seo_device_close(dev);
+}
+
+static void tells_memory(void **state) {
+    (void)state;
+    seo_device *dev = open_device(SEO_CPU_AUTO, 1);
+    int64_t free_bytes = -1, total_bytes = -1;
+    must(seo_device_memory(dev, &free_bytes, &total_bytes));
+    assert_true(free_bytes > 0 && free_bytes <= total_bytes);
+    seo_device_close(dev);
+}
+
+/* A path where there is no file, a file that is no library, and a library that is no plug-in. */
+static void refuses_what_is_no_plugin(void **state) {
+    (void)state;
+    seo_device *dev = NULL;
+    seo_cuda_options options = {.plugin = "no/such/folder/libseodang_cuda.so"};
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED,
+              "cuda: there is no plug-in no/such/folder/libseodang_cuda.so; build with the cuda "
+              "preset (or use device: cpu)");
+    assert_null(dev);
+    options.plugin = SEO_SOURCE_DIR "/README.md";
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED, "README.md: ");
+    assert_null(dev);
+    options.plugin = "libcmocka.so.0"; /* loaded already: found by its name only */
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED, "there is no plug-in");
+    assert_null(dev);
+    Dl_info library;
+    assert_true(dladdr(dlsym(RTLD_DEFAULT, "getpid"), &library) != 0);
+    options.plugin = library.dli_fname;
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED,
+              "belongs to another version of this program");
+    assert_null(dev);
+}
+
 static void reads_quotas(void **state) {
     (void)state;
     assert_int_equal(seo_cpu_quota_parse("max 100000"), 0);
@@ -118,6 +179,9 @@ int main(void) {
         cmocka_unit_test(refuses_wrong_options),
         cmocka_unit_test(counts_and_seals_memory),
         cmocka_unit_test(copies_and_zeroes),
+        cmocka_unit_test(times_events),
+        cmocka_unit_test(tells_memory),
+        cmocka_unit_test(refuses_what_is_no_plugin),
         cmocka_unit_test(reads_quotas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

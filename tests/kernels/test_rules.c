@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/kernels.h"
+#include "kernels/rules.h"
 #include "tests/support/op_check.h"
 
 enum { POOL = 4096 };
@@ -31,6 +31,11 @@ static seo_tensor f32(int slot, int32_t rank, const int64_t *dims) {
         (int64_t[]){__VA_ARGS__})
 static seo_tensor i32(seo_tensor t) {
     t.dtype = SEO_DTYPE_I32;
+    return t;
+}
+
+static seo_tensor bf16(seo_tensor t) {
+    t.dtype = SEO_DTYPE_BF16;
     return t;
 }
 
@@ -82,6 +87,10 @@ static void layernorm(void **state) {
     REFUSES(layernorm_bwd, back, a.weight = T(5, 9), SEO_ERR_SHAPE, "weight must be (C)");
     REFUSES(layernorm_bwd, back, a.dweight.rank = 0, SEO_ERR_SHAPE, "dweight must be given");
     REFUSES(layernorm_bwd, back, a.dbias = T(2, 2), SEO_ERR_SHAPE, "dbias must be (C)");
+    REFUSES(layernorm_bwd, back, a.dinp_sum = T(8, 9), SEO_ERR_SHAPE,
+            "layernorm_bwd: dinp_sum must be (C) = (8), is (9)");
+    REFUSES(layernorm_bwd, back, a.dinp_sum = bf16(T(8, 8)), SEO_ERR_SHAPE,
+            "layernorm_bwd: dinp_sum must be f32, is bf16");
     REFUSES(layernorm_bwd, back, a.mean.rank = 0, SEO_ERR_SHAPE, "mean must be given");
     REFUSES(layernorm_bwd, back, a.rstd = T(7, 3), SEO_ERR_SHAPE, "rstd must be (R) = (4)");
 }
@@ -106,6 +115,9 @@ static void embedding(void **state) {
     REFUSES(embedding_bwd, back, a.dwpe = T(3, 2, 4), SEO_ERR_ARG, "dwpe has 2 positions");
     REFUSES(embedding_bwd, back, a.dwte = T(2, 7, 3), SEO_ERR_SHAPE, "dwte must be (V, C)");
     REFUSES(embedding_bwd, back, a.ids = i32(T(1, 6)), SEO_ERR_SHAPE, "ids must be (B, T)");
+    REFUSES(embedding_bwd, back, a.groups = i32(T(4, 6)), SEO_ERR_SHAPE,
+            "embedding_bwd: groups must be (seo_groups_size(B*T)) = (40), is (6)");
+    REFUSES(embedding_bwd, back, a.groups = T(4, 40), SEO_ERR_SHAPE, "groups must be i32, is f32");
 }
 
 static void matmul(void **state) {
@@ -118,6 +130,20 @@ static void matmul(void **state) {
     REFUSES(matmul, nt, a.layout = SEO_MATMUL_TN, SEO_ERR_SHAPE, "a must be (K, M) = (2, 2)");
     REFUSES(matmul, nt, a.layout = (seo_matmul_layout)7, SEO_ERR_ARG, "layout 7");
     REFUSES(matmul, nt, a.a.rank = 0, SEO_ERR_SHAPE, "a must be given");
+    REFUSES(matmul, nt, a.pre = T(3, 2, 3), SEO_ERR_ARG, "pre is given without an epilogue");
+    REFUSES(matmul, nt, a.out = bf16(a.out), SEO_ERR_SHAPE, "out must be f32, is bf16");
+    seo_matmul_args gelu = nt;
+    gelu.pre = T(3, 2, 3);
+    gelu.epilogue = SEO_EPILOGUE_GELU;
+    must(seo_matmul(g_dev, &gelu));
+    REFUSES(matmul, gelu, a.pre.rank = 0, SEO_ERR_SHAPE, "pre must be given");
+    REFUSES(matmul, gelu, a.pre = T(3, 3, 2), SEO_ERR_SHAPE,
+            "matmul: pre must be (M, N) = (2, 3), is (3, 2)");
+    REFUSES(matmul, gelu, a.pre = bf16(a.pre), SEO_ERR_SHAPE, "pre must be f32, is bf16");
+    REFUSES(matmul, gelu, a.epilogue = (seo_matmul_epilogue)3, SEO_ERR_ARG, "no epilogue 3");
+    REFUSES(matmul, gelu, a.gelu = (seo_gelu_kind)2, SEO_ERR_ARG, "there is no kind 2");
+    REFUSES(matmul, gelu, a.accumulate = true, SEO_ERR_ARG,
+            "an epilogue and accumulate do not go together");
 }
 
 static void attention(void **state) {
@@ -175,6 +201,20 @@ static void elementwise(void **state) {
     REFUSES(dropout, drop, a.rate = NAN, SEO_ERR_ARG, "rate");
     REFUSES(dropout, drop, a.first_index = -1, SEO_ERR_ARG, "first_index");
     REFUSES(dropout, drop, a.first_index = INT64_MAX, SEO_ERR_ARG, "first_index");
+    REFUSES(dropout, drop, a.place = i32(T(1, 2)), SEO_ERR_SHAPE,
+            "dropout: place must be (SEO_PLACE_COUNT) = (3), is (2)");
+    REFUSES(dropout, drop, a.place = T(1, 3), SEO_ERR_SHAPE, "place must be i32, is f32");
+    const seo_cast_args cast = {.out = bf16(T(0, 2, 3)), .inp = T(1, 2, 3)};
+    must(seo_cast(g_dev, &cast));
+    REFUSES(cast, cast, a.out = i32(a.out), SEO_ERR_ARG, "cast: only f32 and bf16 are cast");
+    REFUSES(cast, cast, a.inp = i32(a.inp), SEO_ERR_ARG, "only f32 and bf16");
+    REFUSES(cast, cast, a.out = bf16(T(0, 6)), SEO_ERR_SHAPE, "out must be shaped as inp = (2, 3)");
+    const seo_normal_args normal = {.out = T(0, 6), .std = 1};
+    REFUSES(normal, normal, a.std = -1, SEO_ERR_ARG, "normal: std must be 0 or more, is -1");
+    REFUSES(normal, normal, a.std = NAN, SEO_ERR_ARG, "std");
+    REFUSES(normal, normal, a.first_index = 2, SEO_ERR_ARG, "must be a multiple of 4, 0 or more");
+    REFUSES(normal, normal, a.first_index = -4, SEO_ERR_ARG, "is -4");
+    REFUSES(normal, normal, a.out = bf16(a.out), SEO_ERR_SHAPE, "out must be f32, is bf16");
     const seo_bias_bwd_args bias = {.dbias = T(0, 3), .dout = T(1, 2, 3)};
     REFUSES(bias_bwd, bias, a.dbias = T(0, 2), SEO_ERR_SHAPE, "dbias must be (N) = (3), is (2)");
 }
@@ -214,11 +254,89 @@ static void training(void **state) {
     REFUSES(adamw, adamw, a.beta2 = -1, SEO_ERR_ARG, "beta2");
     REFUSES(adamw, adamw, a.eps = 0, SEO_ERR_ARG, "eps");
     REFUSES(adamw, adamw, a.weight_decay = NAN, SEO_ERR_ARG, "weight_decay");
+    REFUSES(adamw, adamw, a.working = bf16(T(5, 6)), SEO_ERR_SHAPE,
+            "working must be shaped as param = (2, 3), is (6)");
+    REFUSES(adamw, adamw, a.working = T(5, 2, 3), SEO_ERR_SHAPE, "working must be bf16, is f32");
+    REFUSES(adamw, adamw, a.ranges = T(5, 2), SEO_ERR_SHAPE, "ranges must be i32, is f32");
+    REFUSES(adamw, adamw, a.ranges = i32(T(5, 2, 1)), SEO_ERR_SHAPE, "ranges must be (n)");
+    REFUSES(adamw, adamw, a.first_index = 4, SEO_ERR_ARG,
+            "adamw: first_index must be a multiple of 8, 0 or more, is 4");
+    REFUSES(adamw, adamw, a.first_index = -8, SEO_ERR_ARG, "is -8");
+}
+
+/* The tensor that gives a call its storage type decides whether the CPU can do it at all. */
+static void bf16_where_there_is_none(void **state) {
+    (void)state;
+    assert_false(seo_device_has_bf16(g_dev));
+    const seo_dtype f = SEO_DTYPE_BF16;
+    float x[8] = {0};
+    const seo_tensor t = seo_tensor_1d(x, f, 8), cube = seo_tensor_3d(x, f, 2, 2, 2);
+#define UNSUPPORTED(op, tensor, ...)                                                               \
+    must_fail(seo_##op(g_dev, &(seo_##op##_args){__VA_ARGS__}), SEO_ERR_UNSUPPORTED,               \
+              #op ": " #tensor " is bf16, and cpu plain computes in f32")
+    UNSUPPORTED(embedding_fwd, out, .out = cube);
+    UNSUPPORTED(embedding_bwd, dout, .dout = cube);
+    UNSUPPORTED(layernorm_fwd, inp, .inp = t);
+    UNSUPPORTED(layernorm_bwd, inp, .inp = t);
+    UNSUPPORTED(matmul, a, .a = t);
+    UNSUPPORTED(bias_bwd, dout, .dout = t);
+    UNSUPPORTED(attention_fwd, out, .out = cube);
+    UNSUPPORTED(attention_bwd, out, .out = cube);
+    UNSUPPORTED(attention_cached, out, .out = cube);
+    UNSUPPORTED(gelu_fwd, inp, .inp = t);
+    UNSUPPORTED(gelu_bwd, inp, .inp = t);
+    UNSUPPORTED(add, out, .out = t);
+    UNSUPPORTED(dropout, inp, .inp = t);
+    UNSUPPORTED(cross_entropy, logits, .logits = t);
+    UNSUPPORTED(adamw, param, .param = t);
+#undef UNSUPPORTED
+}
+
+/* Where there is bf16, all S tensors of a call have it or none has; what is f32 stays f32. */
+static void bf16_in_all_or_none(void **state) {
+    (void)state;
+    const seo_backend gpu = {.name = "a backend with bf16", .bf16 = true};
+    seo_layernorm_fwd_args norm = {.out = bf16(T(0, 4, 8)),
+                                   .inp = bf16(T(1, 4, 8)),
+                                   .weight = bf16(T(2, 8)),
+                                   .mean = T(3, 4),
+                                   .eps = 1e-5f};
+    must(seo_rules_layernorm_fwd(&gpu, &norm));
+    norm.mean = bf16(T(3, 4));
+    must_fail(seo_rules_layernorm_fwd(&gpu, &norm), SEO_ERR_SHAPE, "mean must be f32, is bf16");
+    norm.mean = T(3, 4);
+    norm.weight = T(2, 8);
+    must_fail(seo_rules_layernorm_fwd(&gpu, &norm), SEO_ERR_SHAPE, "weight must be bf16, is f32");
+    seo_matmul_args product = {
+        .out = bf16(T(0, 2, 3)), .a = bf16(T(1, 2, 5)), .b = bf16(T(2, 3, 5))};
+    must(seo_rules_matmul(&gpu, &product));
+    product.accumulate = true;
+    must_fail(seo_rules_matmul(&gpu, &product), SEO_ERR_SHAPE, "out must be f32, is bf16");
+    product.out = T(0, 2, 3);
+    must(seo_rules_matmul(&gpu, &product));
+    product.b = T(2, 3, 5);
+    must_fail(seo_rules_matmul(&gpu, &product), SEO_ERR_SHAPE, "b must be bf16, is f32");
+    seo_adamw_args adamw = {.param = bf16(T(0, 6)),
+                            .m = T(1, 6),
+                            .v = T(2, 6),
+                            .grad = T(3, 6),
+                            .hyper = T(4, SEO_HYPER_COUNT),
+                            .eps = 1};
+    must(seo_rules_adamw(&gpu, &adamw));
+    adamw.working = bf16(T(5, 6));
+    must_fail(seo_rules_adamw(&gpu, &adamw), SEO_ERR_ARG, "a bf16 param is its own working copy");
+    adamw.working = (seo_tensor){0};
+    adamw.grad = bf16(T(3, 6));
+    must_fail(seo_rules_adamw(&gpu, &adamw), SEO_ERR_SHAPE, "grad must be f32, is bf16");
+    seo_bias_bwd_args bias = {.dbias = T(0, 3), .dout = bf16(T(1, 2, 3))};
+    must(seo_rules_bias_bwd(&gpu, &bias));
+    bias.dbias = bf16(T(0, 3));
+    must_fail(seo_rules_bias_bwd(&gpu, &bias), SEO_ERR_SHAPE, "dbias must be f32, is bf16");
 }
 
 static int open_once(void **state) {
     (void)state;
-    g_dev = open_device(SEO_CPU_AUTO, 1);
+    g_dev = open_device(SEO_CPU_PLAIN, 1);
     return g_dev ? 0 : 1;
 }
 static int close_once(void **state) {
@@ -229,8 +347,14 @@ static int close_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layernorm), cmocka_unit_test(embedding),   cmocka_unit_test(matmul),
-        cmocka_unit_test(attention), cmocka_unit_test(elementwise), cmocka_unit_test(training),
+        cmocka_unit_test(layernorm),
+        cmocka_unit_test(embedding),
+        cmocka_unit_test(matmul),
+        cmocka_unit_test(attention),
+        cmocka_unit_test(elementwise),
+        cmocka_unit_test(training),
+        cmocka_unit_test(bf16_where_there_is_none),
+        cmocka_unit_test(bf16_in_all_or_none),
     };
     return cmocka_run_group_tests(tests, open_once, close_once);
 }
