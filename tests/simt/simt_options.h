@@ -99,6 +99,9 @@ struct simt_stats {
 struct simt_stats simt_stats_get(void);
 void simt_stats_clear(void);
 
+/* Allocations of device and of pinned memory, and streams, that have not been given back. */
+int simt_live_count(void);
+
 #ifdef __cplusplus
 }
 #endif

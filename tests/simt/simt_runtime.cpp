@@ -178,6 +178,8 @@ static const struct {
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+     "no kernel image is available for execution on the device"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
@@ -303,6 +305,11 @@ cudaError_t cudaDeviceSynchronize(void) {
 }
 
 /* ---- memory ---- */
+
+int simt_live_count(void) {
+    HOLD();
+    return (int)(state.device_memory.size() + state.pinned_memory.size() + state.streams.size());
+}
 
 static size_t rounded(size_t bytes) {
     return (bytes + 255) & ~(size_t)255;
