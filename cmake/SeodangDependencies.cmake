@@ -67,11 +67,7 @@ endif()
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 
-if(SEODANG_CUDA)
-    seodang_feature("cuda" off "asked for, but this version has no CUDA backend yet: training runs on the CPU")
-else()
-    seodang_feature("cuda" off "not part of this version: training runs on the CPU")
-endif()
+include(SeodangCuda)
 seodang_feature("mpi" off "not part of this version: one process")
 
 function(seodang_feature_table)
