@@ -90,8 +90,9 @@ seo_err seo_device_memory(seo_device *dev, int64_t *free_bytes, int64_t *total_b
 /* A graph: operators and copies on the device that are recorded once and then queued by one call.
  * Between begin and end they are recorded, not run; copies to or from the host, allocation, sync,
  * events and launches of graphs are refused with SEO_ERR_ARG, and memory is not freed. What the
- * operators read from device memory is read anew at each launch. On a device without graphs
- * (seo_device_has_graphs) begin and end must not be called. */
+ * operators read from device memory is read anew at each launch. What is recorded has run once
+ * before, with the same shapes: at its first use a kernel is loaded, and a choice is measured. On a
+ * device without graphs (seo_device_has_graphs) begin and end must not be called. */
 typedef struct seo_graph seo_graph;
 bool seo_device_has_graphs(const seo_device *dev);
 seo_err seo_device_capture_begin(seo_device *dev);
