@@ -38,8 +38,8 @@ static inline seo_cuda *seo_cuda_of(const seo_device *dev) {
     return (seo_cuda *)dev->impl;
 }
 
-/* SEO_OK, or SEO_ERR_DEVICE with CUDA's own words and `what` was queued. SEO_ERR_UNSUPPORTED when
- * this build has no code for the GPU. */
+/* SEO_OK, or SEO_ERR_DEVICE with CUDA's own words and `what` was queued. SEO_ERR_MEMORY when
+ * memory ran out, SEO_ERR_UNSUPPORTED when this build has no code for the GPU. */
 seo_err seo_cuda_check(cudaError_t result, const char *what);
 
 extern const seo_backend seo_backend_cuda;

@@ -9,6 +9,9 @@
 seo_err seo_cuda_check(cudaError_t result, const char *what) {
     if (result == cudaSuccess) return SEO_OK;
     (void)cudaGetLastError();
+    if (result == cudaErrorMemoryAllocation) {
+        return SEO_FAIL(SEO_ERR_MEMORY, "cuda: %s: %s", what, cudaGetErrorString(result));
+    }
     if (result == cudaErrorNoKernelImageForDevice) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED,
                         "cuda: %s: this build has no code for this GPU; configure it with "
