@@ -271,9 +271,10 @@ void check_shared(block &b, cuda_thread &t, uint32_t agent, uint32_t clock, uint
 /* ---- global memory ---- */
 
 /* Two bytes of it: the block that wrote last and that read last, by serial number, and whether by
- * an atomic. Serial 1 is the host. */
+ * an atomic; and within that block the agent and its clock. Serial 1 is the host. */
 struct global_cell {
-    uint32_t write, write_caller, read, read_caller;
+    uint32_t write, write_epoch, write_caller;
+    uint32_t read, read_epoch, read_caller;
 };
 static const uint32_t ATOMIC_BIT = 0x80000000u;
 static const uint32_t HOST_SERIAL = 1;
@@ -297,8 +298,14 @@ static struct {
 
 static uint32_t next_serial = HOST_SERIAL + 1;
 static uint32_t launch_first_serial;
-/* What an address that atomics touch passes on: the blocks ordered before it. */
-static std::unordered_map<const void *, std::vector<uint64_t>> released_blocks;
+/* What an address that atomics touch passes on: the blocks ordered before it, and the clocks of the
+ * threads of the block that touched it last. */
+struct atomic_release {
+    std::vector<uint64_t> blocks;
+    uint32_t serial;
+    clock_vector threads;
+};
+static std::unordered_map<const void *, atomic_release> atomic_releases;
 
 static bool in_heap(const void *ptr) {
     return heap.start && (size_t)((const char *)ptr - heap.start) < HEAP_BYTES;
@@ -362,7 +369,7 @@ void note_host_write(void *ptr, size_t bytes) {
     if (!a || !bytes) return;
     size_t offset = (size_t)((char *)ptr - a->start);
     for (size_t i = offset / CELL_BYTES; i <= (offset + bytes - 1) / CELL_BYTES; i++) {
-        a->cells[i] = {HOST_SERIAL, 0, 0, 0};
+        a->cells[i] = {HOST_SERIAL, 0, 0, 0, 0, 0};
     }
 }
 
@@ -370,7 +377,7 @@ void check_start_launch(uint32_t blocks) {
     if (!checking) return;
     launch_first_serial = next_serial;
     next_serial += blocks;
-    released_blocks.clear();
+    atomic_releases.clear();
 }
 static uint32_t serial_of(const block &b) {
     return launch_first_serial + b.linear;
@@ -392,77 +399,120 @@ static bool is_concurrent(const block &b, uint32_t serial) {
     return !before;
 }
 
-static bool check_global_cell(block &b, cuda_thread &t, global_cell &cell, size_t offset,
-                              bool write, bool atomic, uint32_t caller) {
-    uint32_t writer = cell.write & ~ATOMIC_BIT;
-    uint32_t reader = cell.read & ~ATOMIC_BIT;
-    if (is_concurrent(b, writer) && !(atomic && (cell.write & ATOMIC_BIT))) {
-        report(
-            &t, SIMT_RACE, caller,
-            "global %s at offset %zu: block %u of this launch wrote it at %s, and nothing orders "
-            "the two",
-            verb(write), offset, writer - launch_first_serial,
-            source_line(cell.write_caller).c_str());
+struct global_access {
+    block &b;
+    cuda_thread &t;
+    uint32_t agent, clock;
+    const void *ptr;
+    size_t bytes;
+    bool write, atomic;
+    uint32_t caller;
+};
+
+/* Whether an earlier access, by a block and there by an agent at a clock, is unordered with this
+ * one. TMA's are ordered by rules of their own, and only told apart by block. */
+static bool is_unordered(const global_access &a, uint32_t serial, uint32_t epoch) {
+    bool both_atomic = a.atomic && (serial & ATOMIC_BIT);
+    serial &= ~ATOMIC_BIT;
+    if (both_atomic) return false;
+    if (serial != serial_of(a.b)) return is_concurrent(a.b, serial);
+    uint32_t agent = epoch >> 20;
+    if (agent == a.agent || uses_async_proxy(a.b, agent) || uses_async_proxy(a.b, a.agent)) {
         return false;
     }
-    if (!write) {
-        cell.read = serial_of(b);
-        cell.read_caller = caller;
-        return true;
-    }
-    if (is_concurrent(b, reader) && !(atomic && (cell.read & ATOMIC_BIT))) {
-        report(&t, SIMT_RACE, caller,
-               "global write at offset %zu: block %u of this launch read it at %s, and nothing "
-               "orders the two",
-               offset, reader - launch_first_serial, source_line(cell.read_caller).c_str());
+    return !is_known(a.b, a.t, a.t.ordered, agent, epoch & CLOCK_MASK);
+}
+
+static void report_global_race(const global_access &a, size_t offset, uint32_t serial,
+                               uint32_t epoch, const char *did, uint32_t other_caller) {
+    serial &= ~ATOMIC_BIT;
+    std::string who = "block " + std::to_string(serial - launch_first_serial) + " of this launch";
+    if (serial == serial_of(a.b)) who = agent_name(a.b, epoch >> 20) + " of this block";
+    report(&a.t, SIMT_RACE, a.caller,
+           "global %s at offset %zu: %s %s it at %s, and nothing orders the two", verb(a.write),
+           offset, who.c_str(), did, source_line(other_caller).c_str());
+}
+
+static bool check_global_cell(const global_access &a, global_cell &cell, size_t offset) {
+    if (is_unordered(a, cell.write, cell.write_epoch)) {
+        report_global_race(a, offset, cell.write, cell.write_epoch, "wrote", cell.write_caller);
         return false;
     }
-    cell.write = serial_of(b) | (atomic ? ATOMIC_BIT : 0);
-    cell.write_caller = caller;
-    if (atomic) {
-        cell.read = cell.write;
-        cell.read_caller = caller;
+    uint32_t serial = serial_of(a.b) | (a.atomic ? ATOMIC_BIT : 0);
+    uint32_t epoch = epoch_of(a.agent, a.clock);
+    if (a.write && is_unordered(a, cell.read, cell.read_epoch)) {
+        report_global_race(a, offset, cell.read, cell.read_epoch, "read", cell.read_caller);
+        return false;
+    }
+    if (a.write) {
+        cell.write = serial;
+        cell.write_epoch = epoch;
+        cell.write_caller = a.caller;
+    }
+    if (!a.write || a.atomic) {
+        cell.read = serial;
+        cell.read_epoch = epoch;
+        cell.read_caller = a.caller;
     }
     return true;
 }
 
-void check_global(block &b, cuda_thread &t, const void *ptr, size_t bytes, bool write, bool atomic,
-                  uint32_t caller) {
+static void check_global_access(const global_access &a) {
     if (!checking || current_worker->failed) return;
-    global_allocation *a = find_allocation(ptr);
-    if (!a) return;
-    ptrdiff_t offset = (const char *)ptr - a->start;
-    if (offset < 0 || (size_t)offset + bytes > a->bytes) {
-        report(&t, SIMT_OUT_OF_BOUNDS, caller,
-               "global %s outside a %zu-byte allocation: offset %td, %zu bytes", verb(write),
-               a->bytes, offset, bytes);
+    global_allocation *found = find_allocation(a.ptr);
+    if (!found) return;
+    ptrdiff_t offset = (const char *)a.ptr - found->start;
+    if (offset < 0 || (size_t)offset + a.bytes > found->bytes) {
+        report(&a.t, SIMT_OUT_OF_BOUNDS, a.caller,
+               "global %s outside a %zu-byte allocation: offset %td, %zu bytes", verb(a.write),
+               found->bytes, offset, a.bytes);
         return;
     }
     size_t first = (size_t)offset / CELL_BYTES;
-    size_t last = ((size_t)offset + bytes - 1) / CELL_BYTES;
+    size_t last = ((size_t)offset + a.bytes - 1) / CELL_BYTES;
     for (size_t i = first; i <= last; i++) {
-        if (!a->cells[i].write && (!write || atomic)) {
-            report(&t, SIMT_UNINITIALISED, caller,
+        global_cell &cell = found->cells[i];
+        if (!cell.write && (!a.write || a.atomic)) {
+            report(&a.t, SIMT_UNINITIALISED, a.caller,
                    "read of global memory never written: offset %td of a %zu-byte allocation",
-                   offset, a->bytes);
+                   offset, found->bytes);
             return;
         }
-        bool ok = check_global_cell(b, t, a->cells[i], (size_t)offset, write, atomic, caller);
-        if (!ok) return;
+        if (!check_global_cell(a, cell, (size_t)offset)) return;
     }
 }
+void check_global(block &b, cuda_thread &t, agent_kind kind, uint32_t clock, const void *ptr,
+                  size_t bytes, bool write, uint32_t caller) {
+    if (!checking) return;
+    check_global_access({b, t, agent_of(b, t, kind), clock, ptr, bytes, write, false, caller});
+}
 
+/* An atomic after a fence releases what its thread knows, and every atomic acquires what was
+ * released at its address. */
+static void pass_on(block &b, cuda_thread &t, atomic_release &at) {
+    if (at.serial != serial_of(b)) {
+        at.serial = serial_of(b);
+        at.threads.assign((size_t)b.agent_count, 0);
+    }
+    if (t.fenced_global) {
+        add_bits(at.blocks, b.blocks_before);
+        set_bit(at.blocks, b.linear);
+        raise(at.threads, *t.ordered.base);
+        raise_own(b, at.threads, t, t.ordered);
+        t.ordered.own[AGENT_THREAD]++;
+    }
+    add_bits(b.blocks_before, at.blocks);
+    auto known = std::make_shared<clock_vector>(*t.ordered.base);
+    raise(*known, at.threads);
+    t.ordered.base = known;
+}
 void check_atomic(const void *ptr, size_t bytes, uint32_t caller) {
     cuda_thread *t = current_thread();
     if (!checking || !in_heap(ptr)) return;
     block &b = *t->in_block;
-    std::vector<uint64_t> &released = released_blocks[ptr];
-    if (t->fenced_global) {
-        add_bits(released, b.blocks_before);
-        set_bit(released, b.linear);
-    }
-    add_bits(b.blocks_before, released);
-    check_global(b, *t, ptr, bytes, true, true, caller);
+    pass_on(b, *t, atomic_releases[ptr]);
+    check_global_access(
+        {b, *t, (uint32_t)t->index, t->ordered.own[AGENT_THREAD], ptr, bytes, true, true, caller});
     stop_if_failed();
 }
 
@@ -485,7 +535,7 @@ static void check_access(const void *ptr, size_t bytes, bool write, uint32_t cal
         check_shared(b, *t, (uint32_t)t->index, t->ordered.own[AGENT_THREAD], (uint32_t)offset,
                      (uint32_t)bytes, write, caller);
     } else {
-        check_global(b, *t, ptr, bytes, write, false, caller);
+        check_global(b, *t, AGENT_THREAD, t->ordered.own[AGENT_THREAD], ptr, bytes, write, caller);
     }
     stop_if_failed();
     unsigned preempt = (unsigned)options().preempt;

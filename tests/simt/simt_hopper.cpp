@@ -262,7 +262,8 @@ static void check_bulk(block &b, cuda_thread *t, const tensor_map &m, bulk_op &o
     check_shared(b, *t, agent, op.clock, op.smem, op.bytes, !op.store, caller);
     for_rows(m, op, [&](const box_row &row) {
         if (!row.global) return;
-        check_global(b, *t, row.global + row.begin, row.end - row.begin, op.store, false, caller);
+        check_global(b, *t, AGENT_TMA, op.clock, row.global + row.begin, row.end - row.begin,
+                     op.store, caller);
     });
     stop_if_failed();
 }

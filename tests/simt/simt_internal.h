@@ -209,7 +209,6 @@ struct block {
     std::vector<std::vector<uint64_t>> wgmma_sequence; /* by warpgroup */
     /* checker */
     int agent_count;
-    uint32_t serial;
     std::vector<uint32_t> agent_clock;
     std::vector<uint8_t> allocated; /* by cell */
     shared_cell *cells;
@@ -300,11 +299,9 @@ uint32_t known_clock(const block &b, const cuda_thread &t, const clock_view &vie
 /* An access by `agent`, at its `clock`, on behalf of thread t. */
 void check_shared(block &b, cuda_thread &t, uint32_t agent, uint32_t clock, uint32_t addr,
                   uint32_t bytes, bool write, uint32_t caller);
-void check_global(block &b, cuda_thread &t, const void *ptr, size_t bytes, bool write, bool atomic,
-                  uint32_t caller);
+void check_global(block &b, cuda_thread &t, agent_kind kind, uint32_t clock, const void *ptr,
+                  size_t bytes, bool write, uint32_t caller);
 void check_atomic(const void *ptr, size_t bytes, uint32_t caller);
-void note_allocation(void *ptr, size_t bytes);
-void note_free(void *ptr);
 void note_host_write(void *ptr, size_t bytes);
 /* Device memory of the checked build: apart from everything else, with guard bands. */
 void *checked_alloc(size_t bytes);

@@ -246,7 +246,9 @@ void cp_async(uint32_t dst, const void *src, int bytes, int src_bytes) {
         uint32_t agent = agent_of(b, *t, AGENT_CP_ASYNC);
         op.clock = agent_tick(b, agent);
         check_shared(b, *t, agent, op.clock, dst, (uint32_t)bytes, true, caller);
-        if (src_bytes) check_global(b, *t, src, (size_t)src_bytes, false, false, caller);
+        if (src_bytes) {
+            check_global(b, *t, AGENT_CP_ASYNC, op.clock, src, (size_t)src_bytes, false, caller);
+        }
         stop_if_failed();
     }
     /* Read at issue too, so that ASan names this line and not the wait. */

@@ -104,6 +104,16 @@ static const struct planted_bug planted[] = {
      "none", "none"},
     {"last block sums, unfenced", FAMILY_MICRO, MICRO_LAST_BLOCK_UNFENCED, "none", "none", 0,
      "none", "race"},
+    {"right: exchange with barriers", FAMILY_MICRO, MICRO_EXCHANGE_SYNCED, "none", "none", 0,
+     "none", "none"},
+    {"exchange without a barrier", FAMILY_MICRO, MICRO_EXCHANGE_UNSYNCED, "none", "none", 0, "none",
+     "race"},
+    {"source of a copy overwritten", FAMILY_MICRO, MICRO_COPY_SOURCE_OVERWRITTEN, "none", "none", 0,
+     "none", "race"},
+    {"right: last warp sums, fenced", FAMILY_MICRO, MICRO_LAST_WARP_FENCED, "none", "none", 0,
+     "none", "none"},
+    {"last warp sums, unfenced", FAMILY_MICRO, MICRO_LAST_WARP_UNFENCED, "none", "none", 0, "none",
+     "race"},
 };
 enum { PLANTED = sizeof planted / sizeof planted[0] };
 

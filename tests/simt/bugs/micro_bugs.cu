@@ -1,4 +1,4 @@
-/* Small wrong kernels, and three right ones that look like them. */
+/* Small wrong kernels, and some right ones that look like them. */
 #include "kernels/cuda/tile.cuh"
 #include "tests/simt/bugs/bugs.h"
 
@@ -106,6 +106,34 @@ __global__ void last_block_sums(float *out, unsigned *count, bool fence) {
     out[0] = sum;
 }
 
+/* Threads of one block exchange values through global memory. */
+__global__ void exchange(float *out, bool synced) {
+    out[threadIdx.x] = 1.0f;
+    if (synced) __syncthreads();
+    float other = out[threadIdx.x ^ 32];
+    if (synced) __syncthreads();
+    out[threadIdx.x] = other;
+}
+/* Each thread writes over what its cp.async may still be reading. */
+__global__ void copy_source_overwritten(float *out) {
+    SEO_SHARED_ALIGN(float, s, 32, 16);
+    ptx_cp_async4(ptx_smem(s + threadIdx.x), out + threadIdx.x, 4);
+    ptx_cp_async_commit();
+    out[threadIdx.x] = 1.0f;
+    ptx_cp_async_wait<0>();
+}
+/* The last warp of a block to finish adds up what the warps wrote. */
+__global__ void last_warp_sums(float *out, unsigned *count, bool fence) {
+    unsigned warps = blockDim.x / WARP;
+    if (threadIdx.x % WARP != 0) return;
+    out[1 + threadIdx.x / WARP] = 1.0f;
+    if (fence) __threadfence();
+    if (atomicAdd(count, 1u) != warps - 1) return;
+    float sum = 0;
+    for (unsigned i = 0; i < warps; i++) sum += out[1 + i];
+    out[0] = sum;
+}
+
 static seo_grid shape(unsigned blocks, unsigned threads, size_t smem_bytes = 0) {
     return {dim3(blocks), dim3(threads), smem_bytes, nullptr};
 }
@@ -131,6 +159,14 @@ cudaError_t bug_micro(int bug, float *zeros, float *unwritten) {
     case MICRO_INDEX_OVERFLOW: return seo_launch(shape(1, 32), index_overflow, zeros, 1 << 30);
     case MICRO_UNWRITTEN_GLOBAL:
         return seo_launch(shape(1, 32), unwritten_global, zeros, unwritten);
+    case MICRO_EXCHANGE_SYNCED: return seo_launch(shape(1, 64), exchange, zeros, true);
+    case MICRO_EXCHANGE_UNSYNCED: return seo_launch(shape(1, 64), exchange, zeros, false);
+    case MICRO_COPY_SOURCE_OVERWRITTEN:
+        return seo_launch(shape(1, 32), copy_source_overwritten, zeros);
+    case MICRO_LAST_WARP_FENCED:
+    case MICRO_LAST_WARP_UNFENCED:
+        return seo_launch(shape(1, 128), last_warp_sums, zeros, counter,
+                          bug == MICRO_LAST_WARP_FENCED);
     default:
         return seo_launch(shape(8, 32), last_block_sums, zeros, counter,
                           bug == MICRO_LAST_BLOCK_FENCED);
