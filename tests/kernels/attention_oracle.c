@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tests/support/compare.h"
+#include "tests/support/op_check.h"
 
 static double dot(const double *x, const double *y, int64_t n) {
     double sum = 0.0;
@@ -50,9 +51,19 @@ static double score_size(const oracle_head *h, int64_t i) {
 }
 
 /* Roundings of an exponential: the score's sum of `width` terms, its scaling and the subtraction of
- * the maximum (each of the score's size), and 2 of the exponential itself. */
+ * the maximum (each of the score's size), and 2 of the exponential itself. Under bf16 the sum is a
+ * tensor core's. A GPU's exponential is 2^y, which multiplies y and what is taken off it by log2 e,
+ * and whose own error is 4 roundings more. */
 static double exp_roundings(const oracle_head *h, double size) {
-    return ((double)h->width + 4.0) * size + 2.0;
+    const double more = g_targets.is_cpu ? 0.0 : 4.0;
+    const double sum = dot_bound(h->storage, h->width, 4.0 + more, 1.0) / F32_ROUND;
+    return sum * size + 2.0 + more;
+}
+
+/* A factor of a product that is rounded to the operands' type before: probabilities and their
+ * gradients. */
+static double operand_round(const oracle_head *h) {
+    return h->storage == SEO_DTYPE_BF16 ? BF16_ROUND : 0.0;
 }
 
 void oracle_fwd_bound(const oracle_head *h, const oracle_fwd *fwd, double *out, double *lse) {
@@ -66,7 +77,11 @@ void oracle_fwd_bound(const oracle_head *h, const oracle_fwd *fwd, double *out, 
             for (int64_t j = 0; j < seen(h, i); j++) {
                 sum += fwd->p[i * h->keys + j] * fabs(h->v[j * h->width + d]);
             }
-            out[i * h->width + d] = F32_ROUND * 2.0 * each * sum; /* numerator and denominator */
+            /* Numerator and denominator; the numerator is a dot product. */
+            const double off = F32_ROUND * 2.0 * each + operand_round(h) +
+                               dot_bound(h->storage, seen(h, i), 0.0, 1.0) -
+                               sum_bound(seen(h, i), 0.0, 1.0);
+            out[i * h->width + d] = off * sum;
         }
     }
 }
@@ -76,7 +91,9 @@ static void differentiate_query(const oracle_head *h, const oracle_fwd *fwd, con
                                 const oracle_bwd *grad, const oracle_bwd *bound, int64_t i) {
     int64_t w = h->width;
     const double *q = h->q + i * w, *g = dout + i * w, *o = fwd->out + i * w;
-    double size = dot_size(g, o, w), terms = (double)(h->queries + h->keys);
+    double size = dot_size(g, o, w);
+    double terms = dot_bound(h->storage, h->queries + h->keys, 0.0, 1.0) / F32_ROUND;
+    double operand = operand_round(h);
     double each = exp_roundings(h, score_size(h, i)) + 2.0 * fabs(fwd->lse[i]);
     grad->delta[i] = dot(g, o, w);
     bound->delta[i] = F32_ROUND * ((double)w + 2.0) * size;
@@ -84,14 +101,14 @@ static void differentiate_query(const oracle_head *h, const oracle_fwd *fwd, con
         const double *k = h->k + j * w, *v = h->v + j * w;
         double p = fwd->p[i * h->keys + j], dp = dot(g, v, w), off = dp - grad->delta[i];
         double ds = h->scale * p * off;
-        double dp_error = F32_ROUND * ((double)w + 2.0) * (dot_size(g, v, w) + size);
+        double dp_error = dot_bound(h->storage, w, 2.0, dot_size(g, v, w) + size);
         double ds_error = h->scale * p * (dp_error + F32_ROUND * (each + 4.0) * fabs(off));
-        double ds_total = ds_error + F32_ROUND * (terms + 1.0) * fabs(ds);
+        double ds_total = ds_error + (F32_ROUND * (terms + 1.0) + operand) * fabs(ds);
         for (int64_t d = 0; d < w; d++) {
             grad->dv[j * w + d] += p * g[d];
             grad->dk[j * w + d] += ds * q[d];
             grad->dq[i * w + d] += ds * k[d];
-            bound->dv[j * w + d] += F32_ROUND * (each + terms + 1.0) * p * fabs(g[d]);
+            bound->dv[j * w + d] += (F32_ROUND * (each + terms + 1.0) + operand) * p * fabs(g[d]);
             bound->dk[j * w + d] += ds_total * fabs(q[d]);
             bound->dq[i * w + d] += ds_total * fabs(k[d]);
         }

@@ -1,8 +1,11 @@
-/* Attention by its formula, in double, for one head; with bounds of what f32 may lose. */
+/* Attention by its formula, in double, for one head; with bounds of what f32, or bf16 operands with
+ * f32 sums, may lose. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "base/tensor.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,6 +18,7 @@ typedef struct oracle_head {
     int64_t queries, keys, width, ahead;
     double scale;
     bool causal;
+    seo_dtype storage; /* that bounds are for */
 } oracle_head;
 
 /* out (queries, width), lse (queries), p (queries, keys). */
@@ -23,7 +27,7 @@ typedef struct oracle_fwd {
 } oracle_fwd;
 void oracle_attend(const oracle_head *h, const oracle_fwd *fwd);
 
-/* How far f32 may be from it, for out and lse. */
+/* How far the sums of an operator may be from it, for out (before it is stored) and lse. */
 void oracle_fwd_bound(const oracle_head *h, const oracle_fwd *fwd, double *out, double *lse);
 
 /* Gradients, or the bounds of their rounding; delta (queries). */

@@ -23,17 +23,29 @@ typedef struct shape {
 } shape;
 
 static const shape g_shapes[] = {
-    {"one of everything", 1, 1, 1, 1, true},         {"small, causal", 2, 5, 2, 3, true},
-    {"small, both ways", 1, 6, 3, 4, false},         {"over a tile, causal", 1, 67, 2, 16, true},
-    {"over a tile, both ways", 1, 67, 1, 20, false}, {"wide heads", 1, 9, 1, 70, true},
+    {"one of everything", 1, 1, 1, 1, true},
+    {"small, causal", 2, 5, 2, 3, true},
+    {"small, both ways", 1, 6, 3, 4, false},
+    {"over a tile, causal", 1, 67, 2, 16, true},
+    {"over a tile, both ways", 1, 67, 1, 20, false},
+    {"wide heads", 1, 9, 1, 70, true},
+    {"head size 32, causal", 1, 70, 2, 32, true},
+    {"head size 64, both ways", 1, 65, 1, 64, false},
 };
 
-/* Scores and probabilities of one query of one head, and the f32 error of a score. */
+/* Scores and probabilities of one query of one head, and the error of a score in this storage
+ * type, whose products may be those of tensor cores. */
 typedef struct query {
     int64_t b, head, i, count;
     double *s, *p;
     double lse, s_off;
+    seo_dtype storage;
 } query;
+
+/* Under bf16 probabilities and their gradients are rounded before they are multiplied. */
+static double operand_round(seo_dtype storage) {
+    return storage == SEO_DTYPE_BF16 ? BF16_ROUND : 0;
+}
 
 static int64_t at_qkv(const shape *s, const query *q, int64_t row, int which) {
     const int64_t c = s->heads * s->width;
@@ -64,7 +76,7 @@ static void fill_query(const shape *s, const double *qkv, int64_t n, query *q) {
         }
         q->s[j] = dot;
         top = fmax(top, dot);
-        q->s_off = fmax(q->s_off, sum_bound(s->width, 3, size));
+        q->s_off = fmax(q->s_off, dot_bound(q->storage, s->width, 3, size));
     }
     for (int64_t j = 0; j < q->count; j++) sum += q->p[j] = exp(q->s[j] - top);
     for (int64_t j = 0; j < q->count; j++) q->p[j] /= sum;
@@ -79,9 +91,10 @@ static double p_off(const query *q, int64_t terms) {
     return 2 * q->s_off + F32_ROUND * (6 * largest + (double)terms + 8);
 }
 
-static void forward(const shape *s, const double *qkv, double *out, double *lse, double *bound) {
+static void forward(const shape *s, seo_dtype storage, const double *qkv, double *out, double *lse,
+                    double *bound) {
     const int64_t queries = s->b * s->heads * s->t, outs = queries * s->width;
-    query q = {.s = new_f64(s->t), .p = new_f64(s->t)};
+    query q = {.s = new_f64(s->t), .p = new_f64(s->t), .storage = storage};
     for (int64_t n = 0; n < queries; n++) {
         fill_query(s, qkv, n, &q);
         lse[n] = q.lse;
@@ -95,7 +108,9 @@ static void forward(const shape *s, const double *qkv, double *out, double *lse,
             }
             out[at_out(s, &q) + d] = sum;
             if (bound) {
-                bound[at_out(s, &q) + d] = size * p_off(&q, q.count) + sum_bound(q.count, 4, size);
+                const double off = p_off(&q, q.count) + operand_round(storage);
+                bound[at_out(s, &q) + d] =
+                    stored_bound(storage, sum, size * off + dot_bound(storage, q.count, 4, size));
             }
         }
     }
@@ -107,43 +122,51 @@ static seo_tensor tensor_of(float *data, int64_t a, int64_t b, int64_t c) {
     return seo_tensor_3d(data, SEO_DTYPE_F32, a, b, c);
 }
 
-static void run_fwd(seo_device *dev, const void *input, float *out) {
+static void run_fwd(op_run *on, const void *input, float *out) {
     seo_attention_fwd_args a = *(const seo_attention_fwd_args *)input;
-    a.out = to_device(dev, a.out);
-    a.lse = to_device(dev, a.lse);
-    a.qkv = to_device(dev, a.qkv);
-    must(seo_attention_fwd(dev, &a));
-    to_host(dev, &a.lse, to_host(dev, &a.out, out));
+    a.out = poisoned_s(on, a.out);
+    a.lse = poisoned(on, a.lse);
+    a.qkv = to_device_s(on, a.qkv);
+    must(seo_attention_fwd(on->dev, &a));
+    to_host(on, &a.lse, to_host(on, &a.out, out));
 }
 
-static void fill_qkv(float *x, double *wide, int64_t count) {
+static void fill_qkv(float *x, double *wide, int64_t count, seo_dtype storage) {
     fill_uniform(x, count, -1.5f, 1.5f, 71);
+    to_storage(x, count, storage);
     for (int64_t i = 0; i < count; i++) wide[i] = (double)x[i];
+}
+
+static void fwd_case(const shape *s, seo_dtype storage) {
+    const int64_t c = s->heads * s->width, outs = s->b * s->t * c, lses = s->b * s->heads * s->t;
+    float *qkv = new_f32(3 * outs);
+    double *wide = new_f64(3 * outs), *want = new_f64(outs + lses), *bound = new_f64(outs + lses);
+    fill_qkv(qkv, wide, 3 * outs, storage);
+    forward(s, storage, wide, want, want + outs, bound);
+    const seo_attention_fwd_args a = {.out = tensor_of(NULL, s->b, s->t, c),
+                                      .lse = tensor_of(NULL, s->b, s->heads, s->t),
+                                      .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
+                                      .head_count = s->heads,
+                                      .scale = (float)scale_of(s),
+                                      .causal = s->causal};
+    check_everywhere(
+        &(op_case){s->what, run_fwd, &a, outs + lses, want, bound, .storage = storage});
+    free(qkv);
+    free(wide);
+    free(want);
+    free(bound);
+}
+
+static bool attention_fits(const shape *s) {
+    return fits((double)(s->b * s->heads * s->t * s->t * s->width));
 }
 
 void test_attention_fwd(void **state) {
     (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
-        const shape *s = &g_shapes[i];
-        const int64_t c = s->heads * s->width, outs = s->b * s->t * c;
-        const int64_t lses = s->b * s->heads * s->t;
-        float *qkv = new_f32(3 * outs), *result = new_f32(outs + lses);
-        double *wide = new_f64(3 * outs), *want = new_f64(outs + lses);
-        double *bound = new_f64(outs + lses);
-        fill_qkv(qkv, wide, 3 * outs);
-        forward(s, wide, want, want + outs, bound);
-        const seo_attention_fwd_args a = {.out = tensor_of(result, s->b, s->t, c),
-                                          .lse = tensor_of(result + outs, s->b, s->heads, s->t),
-                                          .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
-                                          .head_count = s->heads,
-                                          .scale = (float)scale_of(s),
-                                          .causal = s->causal};
-        check_everywhere(&(op_case){s->what, run_fwd, &a, outs + lses, want, bound});
-        free(qkv);
-        free(result);
-        free(wide);
-        free(want);
-        free(bound);
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
+            if (attention_fits(&g_shapes[i])) fwd_case(&g_shapes[i], storage);
+        }
     }
 }
 
@@ -156,7 +179,7 @@ static double weighted_out(const double *qkv, const void *context) {
     const gradient_problem *g = context;
     const int64_t queries = g->s->b * g->s->heads * g->s->t, outs = queries * g->s->width;
     double *out = new_f64(outs), *lse = new_f64(queries), total = 0;
-    forward(g->s, qkv, out, lse, NULL);
+    forward(g->s, SEO_DTYPE_F32, qkv, out, lse, NULL);
     for (int64_t i = 0; i < outs; i++) total += out[i] * g->dout[i];
     free(out);
     free(lse);
@@ -183,9 +206,10 @@ static void backward_query(const gradient_problem *g, const double *qkv, const q
         }
         const double ds = q->p[j] * (dp - delta) * scale;
         const double ds_off =
-            fabs(ds) * off + q->p[j] * scale * sum_bound(s->width, 4, dp_size + delta_size);
+            fabs(ds) * off +
+            q->p[j] * scale * dot_bound(q->storage, s->width, 4, dp_size + delta_size);
         for (int64_t d = 0; d < s->width; d++) {
-            const double grow = sum_bound(s->t, 2, 1);
+            const double grow = dot_bound(q->storage, s->t, 2, 1) + operand_round(q->storage);
             const double x_q = qkv[from_q + d], x_k = qkv[k + d], x_v = g->dout[o + d];
             gradient[from_q + d] += ds * x_k;
             gradient[k + d] += ds * x_q;
@@ -197,9 +221,9 @@ static void backward_query(const gradient_problem *g, const double *qkv, const q
     }
 }
 
-static void backward(const gradient_problem *g, const double *qkv, double *gradient,
-                     double *bound) {
-    query q = {.s = new_f64(g->s->t), .p = new_f64(g->s->t)};
+static void backward(const gradient_problem *g, seo_dtype storage, const double *qkv,
+                     double *gradient, double *bound) {
+    query q = {.s = new_f64(g->s->t), .p = new_f64(g->s->t), .storage = storage};
     for (int64_t n = 0; n < g->s->b * g->s->heads * g->s->t; n++) {
         fill_query(g->s, qkv, n, &q);
         backward_query(g, qkv, &q, gradient, bound);
@@ -208,39 +232,44 @@ static void backward(const gradient_problem *g, const double *qkv, double *gradi
     free(q.p);
 }
 
-static void run_bwd(seo_device *dev, const void *input, float *out) {
+/* Twice: what is there is overwritten. */
+static void run_bwd(op_run *on, const void *input, float *out) {
     seo_attention_bwd_args a = *(const seo_attention_bwd_args *)input;
-    a.dqkv = to_device(dev, a.dqkv);
-    a.delta = to_device(dev, a.delta);
-    a.dout = to_device(dev, a.dout);
-    a.out = to_device(dev, a.out);
-    a.qkv = to_device(dev, a.qkv);
-    a.lse = to_device(dev, a.lse);
-    must(seo_attention_bwd(dev, &a));
-    to_host(dev, &a.dqkv, out);
+    a.dqkv = poisoned_s(on, a.dqkv);
+    a.delta = poisoned(on, a.delta);
+    a.dout = to_device_s(on, a.dout);
+    a.out = to_device_s(on, a.out);
+    a.qkv = to_device_s(on, a.qkv);
+    a.lse = to_device(on, a.lse);
+    must(seo_attention_bwd(on->dev, &a));
+    must(seo_attention_bwd(on->dev, &a));
+    to_host(on, &a.dqkv, out);
 }
 
-static void bwd_case(const shape *s) {
+static void bwd_case(const shape *s, seo_dtype storage) {
     const int64_t c = s->heads * s->width, outs = s->b * s->t * c, lses = s->b * s->heads * s->t;
     float *qkv = new_f32(3 * outs), *dout = new_f32(outs), *out = new_f32(outs);
-    float *lse = new_f32(2 * lses), *dqkv = new_f32(3 * outs);
+    float *lse = new_f32(lses);
     double *wide = new_f64(3 * outs), *want = new_f64(3 * outs), *bound = new_f64(3 * outs);
     double *wide_out = new_f64(outs + lses), *wide_dout = new_f64(outs);
-    fill_qkv(qkv, wide, 3 * outs);
+    fill_qkv(qkv, wide, 3 * outs, storage);
     fill_uniform(dout, outs, -1, 1, 72);
-    fill_uniform(dqkv, 3 * outs, -1, 1, 73); /* must be overwritten */
-    forward(s, wide, wide_out, wide_out + outs, NULL);
+    to_storage(dout, outs, storage);
+    forward(s, storage, wide, wide_out, wide_out + outs, NULL);
     for (int64_t i = 0; i < outs; i++) wide_dout[i] = (double)dout[i];
     gradient_problem g = {s, wide_dout, wide_out};
-    backward(&g, wide, want, bound);
+    backward(&g, storage, wide, want, bound);
     check_gradient(s->what, weighted_out, &g, wide, want, 3 * outs);
-    for (int64_t i = 0; i < outs; i++) wide_out[i] = (double)(out[i] = (float)wide_out[i]);
+    for (int64_t i = 0; i < outs; i++) {
+        wide_out[i] = (double)(out[i] = stored(storage, (float)wide_out[i]));
+    }
     for (int64_t i = 0; i < lses; i++) lse[i] = (float)wide_out[outs + i];
     memset(want, 0, (size_t)(3 * outs) * sizeof *want);
     memset(bound, 0, (size_t)(3 * outs) * sizeof *bound);
-    backward(&g, wide, want, bound);
-    const seo_attention_bwd_args a = {.dqkv = tensor_of(dqkv, s->b, s->t, 3 * c),
-                                      .delta = tensor_of(lse + lses, s->b, s->heads, s->t),
+    backward(&g, storage, wide, want, bound);
+    for (int64_t i = 0; i < 3 * outs; i++) bound[i] = stored_bound(storage, want[i], bound[i]);
+    const seo_attention_bwd_args a = {.dqkv = tensor_of(NULL, s->b, s->t, 3 * c),
+                                      .delta = tensor_of(NULL, s->b, s->heads, s->t),
                                       .dout = tensor_of(dout, s->b, s->t, c),
                                       .out = tensor_of(out, s->b, s->t, c),
                                       .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
@@ -248,12 +277,11 @@ static void bwd_case(const shape *s) {
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
                                       .causal = s->causal};
-    check_everywhere(&(op_case){s->what, run_bwd, &a, 3 * outs, want, bound});
+    check_everywhere(&(op_case){s->what, run_bwd, &a, 3 * outs, want, bound, .storage = storage});
     free(qkv);
     free(dout);
     free(out);
     free(lse);
-    free(dqkv);
     free(wide);
     free(want);
     free(bound);
@@ -263,62 +291,68 @@ static void bwd_case(const shape *s) {
 
 void test_attention_bwd(void **state) {
     (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) bwd_case(&g_shapes[i]);
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
+            if (attention_fits(&g_shapes[i])) bwd_case(&g_shapes[i], storage);
+        }
+    }
 }
 
-/* The whole sequence through the cache, in pieces of 1, 2, 3 ... positions: out after out. */
-static void run_cached(seo_device *dev, const void *input, float *out) {
+/* The whole sequence through the cache, in pieces of 1, 2, 3 ... positions: out after out. Rows of
+ * the cache that no position has yet are NaN. */
+static void run_cached(op_run *on, const void *input, float *out) {
     const seo_attention_fwd_args *whole = input;
     const int64_t b_count = whole->out.dims[0], t = whole->out.dims[1], c = whole->out.dims[2];
-    float *zero = new_f32(b_count * (t + 1) * c);
-    const seo_tensor k = to_device(dev, tensor_of(zero, b_count, t + 1, c));
-    const seo_tensor v = to_device(dev, tensor_of(zero, b_count, t + 1, c));
+    const seo_tensor k = poisoned_s(on, tensor_of(NULL, b_count, t + 1, c));
+    const seo_tensor v = poisoned_s(on, tensor_of(NULL, b_count, t + 1, c));
     for (int64_t cached = 0, n = 1; cached < t; cached += n, n = seo_min_i64(n + 1, t - cached)) {
         float *rows = new_f32(b_count * n * 3 * c), *got = new_f32(b_count * n * c);
         for (int64_t b = 0; b < b_count; b++) {
             const float *from = (const float *)whole->qkv.data + (b * t + cached) * 3 * c;
             memcpy(rows + b * n * 3 * c, from, (size_t)(n * 3 * c) * sizeof *rows);
         }
-        const seo_attention_cached_args a = {.out = to_device(dev, tensor_of(got, b_count, n, c)),
-                                             .cache_k = k,
-                                             .cache_v = v,
-                                             .qkv =
-                                                 to_device(dev, tensor_of(rows, b_count, n, 3 * c)),
-                                             .cached = cached,
-                                             .head_count = whole->head_count,
-                                             .scale = whole->scale};
-        must(seo_attention_cached(dev, &a));
-        to_host(dev, &a.out, got);
+        const seo_attention_cached_args a = {
+            .out = poisoned_s(on, tensor_of(NULL, b_count, n, c)),
+            .cache_k = k,
+            .cache_v = v,
+            .qkv = to_device_s(on, tensor_of(rows, b_count, n, 3 * c)),
+            .cached = cached,
+            .head_count = whole->head_count,
+            .scale = whole->scale};
+        must(seo_attention_cached(on->dev, &a));
+        to_host(on, &a.out, got);
         for (int64_t b = 0; b < b_count; b++) {
             memcpy(out + (b * t + cached) * c, got + b * n * c, (size_t)(n * c) * sizeof *got);
         }
         free(rows);
         free(got);
     }
-    free(zero);
+}
+
+static void cached_case(const shape *s, seo_dtype storage) {
+    const int64_t c = s->heads * s->width, outs = s->b * s->t * c, lses = s->b * s->heads * s->t;
+    float *qkv = new_f32(3 * outs);
+    double *wide = new_f64(3 * outs), *want = new_f64(outs + lses), *bound = new_f64(outs + lses);
+    fill_qkv(qkv, wide, 3 * outs, storage);
+    forward(s, storage, wide, want, want + outs, bound);
+    const seo_attention_fwd_args a = {.out = tensor_of(NULL, s->b, s->t, c),
+                                      .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
+                                      .head_count = s->heads,
+                                      .scale = (float)scale_of(s),
+                                      .causal = true};
+    check_everywhere(&(op_case){s->what, run_cached, &a, outs, want, bound, .storage = storage});
+    free(qkv);
+    free(wide);
+    free(want);
+    free(bound);
 }
 
 void test_attention_cached(void **state) {
     (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
-        const shape *s = &g_shapes[i];
-        if (!s->causal) continue;
-        const int64_t c = s->heads * s->width, outs = s->b * s->t * c;
-        const int64_t lses = s->b * s->heads * s->t;
-        float *qkv = new_f32(3 * outs);
-        double *wide = new_f64(3 * outs), *want = new_f64(outs + lses);
-        double *bound = new_f64(outs + lses);
-        fill_qkv(qkv, wide, 3 * outs);
-        forward(s, wide, want, want + outs, bound);
-        const seo_attention_fwd_args a = {.out = tensor_of(qkv, s->b, s->t, c),
-                                          .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
-                                          .head_count = s->heads,
-                                          .scale = (float)scale_of(s),
-                                          .causal = true};
-        check_everywhere(&(op_case){s->what, run_cached, &a, outs, want, bound});
-        free(qkv);
-        free(wide);
-        free(want);
-        free(bound);
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
+            const shape *s = &g_shapes[i];
+            if (s->causal && attention_fits(s)) cached_case(s, storage);
+        }
     }
 }

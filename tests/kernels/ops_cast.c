@@ -20,62 +20,72 @@ static float from_bits(uint32_t bits) {
     return x;
 }
 
-/* Casts through device memory. */
-static void cast(seo_device *dev, seo_tensor from, seo_tensor to) {
-    seo_tensor inp = to_device(dev, from), out = to_device(dev, to);
-    must(seo_cast(dev, &(seo_cast_args){.out = out, .inp = inp}));
-    must(seo_device_copy_out(dev, to.data, out.data, seo_tensor_bytes(&out)));
-    seo_device_free(dev, inp.data);
-    seo_device_free(dev, out.data);
+/* input: the tensor to cast; its host memory is as it lies on the device. out: the result in the
+ * other type, then that cast back, as f32 both. */
+static void run(op_run *on, const void *input, float *out) {
+    const seo_tensor *from = input;
+    seo_tensor inp = to_device(on, *from), other = *from;
+    other.dtype = from->dtype == SEO_DTYPE_F32 ? SEO_DTYPE_BF16 : SEO_DTYPE_F32;
+    other = poisoned(on, other);
+    must(seo_cast(on->dev, &(seo_cast_args){.out = other, .inp = inp}));
+    const seo_tensor back = poisoned(on, *from);
+    must(seo_cast(on->dev, &(seo_cast_args){.out = back, .inp = other}));
+    to_host(on, &back, to_host(on, &other, out));
+}
+
+/* The values are exact, so the sign of a 0 must be there as well. */
+static void same_signs(const void *input, const float *got, double *want, double *bound) {
+    (void)bound;
+    const int64_t count = 2 * seo_tensor_count(input);
+    for (int64_t i = 0; i < count; i++) {
+        const float x = (float)want[i];
+        assert_true(isnan(x) || memcmp(&x, &got[i], sizeof x) == 0);
+    }
 }
 
 /* All 65,536 to f32 and back: the value is exact both ways, and NaN stays NaN. */
-static void there_and_back(seo_device *dev) {
+static void there_and_back(void) {
     enum { ALL = 65536 };
-    uint16_t *every = calloc(ALL, sizeof *every), *back = calloc(ALL, sizeof *back);
-    float *wide = new_f32(ALL);
-    for (int i = 0; i < ALL; i++) every[i] = (uint16_t)i;
-    cast(dev, seo_tensor_1d(every, SEO_DTYPE_BF16, ALL), seo_tensor_1d(wide, SEO_DTYPE_F32, ALL));
-    cast(dev, seo_tensor_1d(wide, SEO_DTYPE_F32, ALL), seo_tensor_1d(back, SEO_DTYPE_BF16, ALL));
+    uint16_t *every = calloc(ALL, sizeof *every);
+    double *want = calloc(2 * ALL, sizeof *want), *bound = calloc(2 * ALL, sizeof *bound);
+    assert_true(every && want && bound);
     for (int i = 0; i < ALL; i++) {
-        const float want = from_bits((uint32_t)i << 16);
-        if (isnan(want)) {
-            assert_true(isnan(wide[i]) && (back[i] & 0x7fff) > 0x7f80);
-            continue;
-        }
-        assert_memory_equal(&wide[i], &want, sizeof want);
-        assert_int_equal(back[i], i);
+        every[i] = (uint16_t)i;
+        want[i] = want[ALL + i] = (double)from_bits((uint32_t)i << 16);
     }
+    const seo_tensor t = seo_tensor_1d(every, SEO_DTYPE_BF16, ALL);
+    check_everywhere(
+        &(op_case){"cast of every bf16", run, &t, 2 * ALL, want, bound, .settle = same_signs});
     free(every);
-    free(back);
-    free(wide);
+    free(want);
+    free(bound);
 }
 
 /* Of two neighbours the nearer one, and in the middle the even one. */
-static void rounds_to_nearest_even(seo_device *dev) {
-    enum { COUNT = 4096 };
-    float *x = new_f32(COUNT);
-    uint16_t got[COUNT];
-    for (int i = 0; i < COUNT; i++) {
-        const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
-        const uint32_t upper = seo_rng_u32(fill_key(91), (uint64_t)i) % 0x7f00;
-        x[i] = from_bits(upper << 16 | low[i % 6]);
+static void rounds_to_nearest_even(int64_t count) {
+    float *x = new_f32(count);
+    double *want = calloc((size_t)(2 * count), sizeof *want);
+    double *bound = calloc((size_t)(2 * count), sizeof *bound);
+    assert_true(want && bound);
+    const seo_rng_key key = fill_key(91);
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff}, rest = low[i % 6];
+        const uint32_t below = seo_rng_u32(key, (uint64_t)i) % 0x7f00;
+        const bool up = rest > 0x8000 || (rest == 0x8000 && below % 2);
+        x[i] = from_bits(below << 16 | rest);
+        want[i] = want[count + i] = (double)from_bits((up ? below + 1 : below) << 16);
     }
-    cast(dev, seo_tensor_1d(x, SEO_DTYPE_F32, COUNT), seo_tensor_1d(got, SEO_DTYPE_BF16, COUNT));
-    for (int i = 0; i < COUNT; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        const uint32_t below = bits >> 16, rest = bits & 0xffff;
-        const uint32_t want = rest > 0x8000 || (rest == 0x8000 && below % 2) ? below + 1 : below;
-        assert_int_equal(got[i], want);
-    }
+    const seo_tensor t = seo_tensor_1d(x, SEO_DTYPE_F32, count);
+    check_everywhere(
+        &(op_case){"cast around the ties", run, &t, 2 * count, want, bound, .settle = same_signs});
     free(x);
+    free(want);
+    free(bound);
 }
 
 void test_cast(void **state) {
     (void)state;
-    seo_device *dev = open_device(SEO_CPU_AUTO, 2);
-    there_and_back(dev);
-    rounds_to_nearest_even(dev);
-    seo_device_close(dev);
+    static const int64_t counts[] = {1, 7, 8, 129, 4096, 4099};
+    there_and_back();
+    for (int i = 0; i < SEO_COUNT_OF(counts); i++) rounds_to_nearest_even(counts[i]);
 }

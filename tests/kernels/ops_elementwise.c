@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "tests/kernels/gelu_oracle.h"
 #include "tests/kernels/ops_tests.h"
 #include "tests/support/compare.h"
 #include "tests/support/fill.h"
@@ -17,182 +18,196 @@
 
 static const int64_t g_counts[] = {1, 3, 17, 250, 4099, 20011};
 
-static void run_add(seo_device *dev, const void *input, float *out) {
+static void run_add(op_run *on, const void *input, float *out) {
     seo_add_args a = *(const seo_add_args *)input;
-    a.out = to_device(dev, a.out);
-    a.a = to_device(dev, a.a);
-    a.b = to_device(dev, a.b);
-    must(seo_add(dev, &a));
-    to_host(dev, &a.out, out);
-    must(seo_add(dev, &(seo_add_args){.out = a.a, .a = a.a, .b = a.b})); /* in place */
-    to_host(dev, &a.a, out + seo_tensor_count(&a.out));
+    a.out = poisoned_s(on, a.out);
+    a.a = to_device_s(on, a.a);
+    a.b = to_device_s(on, a.b);
+    must(seo_add(on->dev, &a));
+    out = to_host(on, &a.out, out);
+    /* in place, on the left and on the right */
+    must(seo_add(on->dev, &(seo_add_args){.out = a.a, .a = a.a, .b = a.b}));
+    out = to_host(on, &a.a, out);
+    must(seo_add(on->dev, &(seo_add_args){.out = a.b, .a = a.out, .b = a.b}));
+    to_host(on, &a.b, out);
+}
+
+static void add_case(int64_t n, seo_dtype s) {
+    float *x = new_f32(2 * n);
+    double *want = new_f64(3 * n), *bound = new_f64(3 * n);
+    fill_uniform(x, 2 * n, -1, 1, 21);
+    to_storage(x, 2 * n, s);
+    for (int64_t i = 0; i < n; i++) {
+        /* The f32 sum, rounded once more under bf16. */
+        const float sum = stored(s, x[i] + x[n + i]);
+        want[i] = want[n + i] = (double)sum;
+        want[2 * n + i] = (double)stored(s, sum + x[n + i]);
+    }
+    const seo_add_args a = {.out = seo_tensor_1d(NULL, SEO_DTYPE_F32, n),
+                            .a = seo_tensor_1d(x, SEO_DTYPE_F32, n),
+                            .b = seo_tensor_1d(x + n, SEO_DTYPE_F32, n)};
+    check_everywhere(&(op_case){"add", run_add, &a, 3 * n, want, bound, .storage = s});
+    free(x);
+    free(want);
+    free(bound);
 }
 
 void test_add(void **state) {
     (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) {
-        const int64_t n = g_counts[i];
-        float *x = new_f32(3 * n);
-        double *want = new_f64(2 * n), *bound = new_f64(2 * n);
-        fill_uniform(x, 2 * n, -1, 1, 21);
-        for (int64_t j = 0; j < 2 * n; j++) want[j] = (double)(x[j % n] + x[n + j % n]);
-        const seo_add_args a = {.out = seo_tensor_1d(x + 2 * n, SEO_DTYPE_F32, n),
-                                .a = seo_tensor_1d(x, SEO_DTYPE_F32, n),
-                                .b = seo_tensor_1d(x + n, SEO_DTYPE_F32, n)};
-        check_everywhere(&(op_case){"add", run_add, &a, 2 * n, want, bound});
-        free(x);
-        free(want);
-        free(bound);
+    EACH_STORAGE(s) {
+        for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) add_case(g_counts[i], s);
     }
 }
 
-static const double g_pi = 3.14159265358979323846;
-
-/* The argument of the tanh form's sigmoid: (1 + tanh u) / 2 = 1 / (1 + e^-2u), which does not
- * cancel in double where u is far below 0. */
-static double twice_u(double x) {
-    return 2 * sqrt(2 / g_pi) * (x + 0.044715 * x * x * x);
-}
-
-static double gelu(double x, seo_gelu_kind kind) {
-    if (kind == SEO_GELU_ERF) return 0.5 * x * erfc(-x / sqrt(2));
-    return x / (1 + exp(-twice_u(x)));
-}
-
-static double gelu_slope(double x, seo_gelu_kind kind) {
-    if (kind == SEO_GELU_ERF) {
-        return 0.5 * erfc(-x / sqrt(2)) + x * exp(-0.5 * x * x) / sqrt(2 * g_pi);
-    }
-    const double s = 1 / (1 + exp(-twice_u(x))), rest = 1 / (1 + exp(twice_u(x)));
-    return s + x * s * rest * 2 * sqrt(2 / g_pi) * (1 + 3 * 0.044715 * x * x);
-}
-
-/* Roundings on the way: the exponent z is off by a few of its own size (z = 2u for the tanh form,
- * x^2/2 for the other), the exponential and what is built on it by a dozen more. Phi or the
- * sigmoid, s, feels the error only as far as it is away from 1. Exponentials below
- * e^-86, where f32 is about to end, may be anything below that. */
-static double gelu_bound(double x, seo_gelu_kind kind, bool slope) {
-    const bool erf_form = kind == SEO_GELU_ERF;
-    const double z = erf_form ? 0.5 * x * x : twice_u(fabs(x));
-    const double tail = erf_form ? 0.5 * erfc(fabs(x) / sqrt(2)) : 1 / (1 + exp(z));
-    const double off = F32_ROUND * ((4 * z + 16) * tail + 4 * (x > 0 ? 1 : tail));
-    if (!slope) return fabs(x) * (off + exp(-86));
-    const double second = fabs(gelu_slope(x, kind) - (x > 0 ? 1 - tail : tail));
-    const double growth =
-        fabs(x) * 2 * sqrt(2 / g_pi) * (1 + 3 * 0.044715 * x * x); /* x times (2u)' */
-    return off + F32_ROUND * (4 * z + 24) * second + (1 + growth) * exp(-86);
-}
-
-static void run_gelu_fwd(seo_device *dev, const void *input, float *out) {
+static void run_gelu_fwd(op_run *on, const void *input, float *out) {
     seo_gelu_fwd_args a = *(const seo_gelu_fwd_args *)input;
-    a.out = to_device(dev, a.out);
-    a.inp = to_device(dev, a.inp);
-    must(seo_gelu_fwd(dev, &a));
-    to_host(dev, &a.out, out);
+    a.out = poisoned_s(on, a.out);
+    a.inp = to_device_s(on, a.inp);
+    must(seo_gelu_fwd(on->dev, &a));
+    to_host(on, &a.out, out);
 }
 
 /* A sweep over (-range, range), with 0 and small numbers among them. */
-static void gelu_inputs(float *x, int64_t n, int which) {
+static void gelu_inputs(float *x, int64_t n, int which, seo_dtype storage) {
     static const float ranges[] = {0.01f, 1, 6, 14};
     fill_uniform(x, n, -ranges[which % 4], ranges[which % 4], 22);
     if (n > 3) x[2] = 0.0f;
+    to_storage(x, n, storage);
+}
+
+static void gelu_fwd_case(int which, seo_dtype s) {
+    const int64_t n = g_counts[which / 4];
+    float *x = new_f32(n);
+    double *want = new_f64(n), *bound = new_f64(n);
+    gelu_inputs(x, n, which, s);
+    for (int kind = SEO_GELU_TANH; kind <= SEO_GELU_ERF; kind++) {
+        const seo_gelu_fwd_args a = {.out = seo_tensor_1d(NULL, SEO_DTYPE_F32, n),
+                                     .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n),
+                                     .kind = (seo_gelu_kind)kind};
+        for (int64_t i = 0; i < n; i++) {
+            const double at = (double)x[i];
+            want[i] = gelu_want(at, a.kind);
+            bound[i] = stored_bound(s, want[i], gelu_bound(at, a.kind, false, s));
+        }
+        check_everywhere(&(op_case){kind ? "gelu erf" : "gelu tanh", run_gelu_fwd, &a, n, want,
+                                    bound, .storage = s});
+    }
+    free(x);
+    free(want);
+    free(bound);
 }
 
 void test_gelu_fwd(void **state) {
     (void)state;
-    for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) {
-        const int64_t n = g_counts[i / 4];
-        float *x = new_f32(2 * n);
-        double *want = new_f64(n), *bound = new_f64(n);
-        gelu_inputs(x, n, i);
-        for (int kind = SEO_GELU_TANH; kind <= SEO_GELU_ERF; kind++) {
-            const seo_gelu_fwd_args a = {.out = seo_tensor_1d(x + n, SEO_DTYPE_F32, n),
-                                         .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n),
-                                         .kind = (seo_gelu_kind)kind};
-            for (int64_t j = 0; j < n; j++) {
-                want[j] = gelu((double)x[j], a.kind);
-                bound[j] = gelu_bound((double)x[j], a.kind, false);
-            }
-            check_everywhere(
-                &(op_case){kind ? "gelu erf" : "gelu tanh", run_gelu_fwd, &a, n, want, bound});
-        }
-        free(x);
-        free(want);
-        free(bound);
+    EACH_STORAGE(s) {
+        for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) gelu_fwd_case(i, s);
     }
 }
 
-static void run_gelu_bwd(seo_device *dev, const void *input, float *out) {
+static void run_gelu_bwd(op_run *on, const void *input, float *out) {
     seo_gelu_bwd_args a = *(const seo_gelu_bwd_args *)input;
-    a.dinp = to_device(dev, a.dinp);
-    a.dout = to_device(dev, a.dout);
-    a.inp = to_device(dev, a.inp);
-    must(seo_gelu_bwd(dev, &a));
-    to_host(dev, &a.dinp, out);
+    a.dinp = poisoned_s(on, a.dinp);
+    a.dout = to_device_s(on, a.dout);
+    a.inp = to_device_s(on, a.inp);
+    must(seo_gelu_bwd(on->dev, &a));
+    out = to_host(on, &a.dinp, out);
     a.dinp = a.dout; /* in place */
-    must(seo_gelu_bwd(dev, &a));
-    to_host(dev, &a.dinp, out + seo_tensor_count(&a.inp));
+    must(seo_gelu_bwd(on->dev, &a));
+    to_host(on, &a.dinp, out);
 }
 
 static double gelu_at(const double *x, const void *kind) {
-    return gelu(x[0], *(const seo_gelu_kind *)kind);
+    return gelu_want(x[0], *(const seo_gelu_kind *)kind);
+}
+
+static void gelu_bwd_case(int which, seo_dtype s) {
+    const int64_t n = g_counts[which / 4];
+    float *x = new_f32(2 * n), *dout = x + n;
+    double *want = new_f64(2 * n), *bound = new_f64(2 * n);
+    gelu_inputs(x, n, which, s);
+    fill_uniform(dout, n, -2, 2, 23);
+    to_storage(dout, n, s);
+    for (int kind = SEO_GELU_TANH; kind <= SEO_GELU_ERF; kind++) {
+        const seo_gelu_bwd_args a = {.dinp = seo_tensor_1d(NULL, SEO_DTYPE_F32, n),
+                                     .dout = seo_tensor_1d(dout, SEO_DTYPE_F32, n),
+                                     .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n),
+                                     .kind = (seo_gelu_kind)kind};
+        for (int64_t i = 0; i < n; i++) {
+            double at = (double)x[i], slope = gelu_slope_want(at, a.kind);
+            const double g = (double)dout[i];
+            if (i < 64) check_gradient("gelu", gelu_at, &a.kind, &at, &slope, 1);
+            want[i] = want[n + i] = g * slope;
+            const double off =
+                fabs(g) * gelu_bound(at, a.kind, true, s) + F32_ROUND * fabs(want[i]);
+            bound[i] = bound[n + i] = stored_bound(s, want[i], off);
+        }
+        check_everywhere(&(op_case){kind ? "gelu_bwd erf" : "gelu_bwd tanh", run_gelu_bwd, &a,
+                                    2 * n, want, bound, .storage = s});
+    }
+    free(x);
+    free(want);
+    free(bound);
 }
 
 void test_gelu_bwd(void **state) {
     (void)state;
-    for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) {
-        const int64_t n = g_counts[i / 4];
-        float *x = new_f32(3 * n), *dout = x + n;
-        double *want = new_f64(2 * n), *bound = new_f64(2 * n);
-        gelu_inputs(x, n, i);
-        fill_uniform(dout, n, -2, 2, 23);
-        for (int kind = SEO_GELU_TANH; kind <= SEO_GELU_ERF; kind++) {
-            const seo_gelu_bwd_args a = {.dinp = seo_tensor_1d(x + 2 * n, SEO_DTYPE_F32, n),
-                                         .dout = seo_tensor_1d(dout, SEO_DTYPE_F32, n),
-                                         .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n),
-                                         .kind = (seo_gelu_kind)kind};
-            for (int64_t j = 0; j < n; j++) {
-                double at = (double)x[j], slope = gelu_slope(at, a.kind);
-                if (j < 64) check_gradient("gelu", gelu_at, &a.kind, &at, &slope, 1);
-                want[j] = want[n + j] = (double)dout[j] * slope;
-                bound[j] = bound[n + j] =
-                    fabs((double)dout[j]) * gelu_bound((double)x[j], a.kind, true) +
-                    F32_ROUND * fabs(want[j]);
-            }
-            check_everywhere(&(op_case){kind ? "gelu_bwd erf" : "gelu_bwd tanh", run_gelu_bwd, &a,
-                                        2 * n, want, bound});
-        }
-        free(x);
-        free(want);
-        free(bound);
+    EACH_STORAGE(s) {
+        for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) gelu_bwd_case(i, s);
     }
 }
 
-static void run_dropout(seo_device *dev, const void *input, float *out) {
+static void run_dropout(op_run *on, const void *input, float *out) {
     seo_dropout_args a = *(const seo_dropout_args *)input;
-    a.out = to_device(dev, a.out);
-    a.inp = to_device(dev, a.inp);
-    must(seo_dropout(dev, &a));
-    to_host(dev, &a.out, out);
+    a.out = poisoned_s(on, a.out);
+    a.inp = to_device_s(on, a.inp);
+    a.place = to_device(on, a.place);
+    must(seo_dropout(on->dev, &a));
+    out = to_host(on, &a.out, out);
+    a.out = a.inp; /* in place */
+    must(seo_dropout(on->dev, &a));
+    to_host(on, &a.out, out);
 }
 
-static void dropout_case(int64_t n, float rate, int64_t first) {
-    float *x = new_f32(2 * n);
-    double *want = new_f64(n), *bound = new_f64(n);
+/* A tensor (n / width, width) from global element `first` on; with `place`, from row and step of
+ * the place on, and first_index beyond that. */
+typedef struct dropout_shape {
+    int64_t n, width, first;
+    float rate;
+    const int32_t *place;
+} dropout_shape;
+
+static void dropout_case(const dropout_shape *d, seo_dtype s) {
+    const int64_t n = d->n;
+    float *x = new_f32(n);
+    double *want = new_f64(2 * n), *bound = new_f64(2 * n);
     fill_uniform(x, n, 0.5f, 2, 24);
-    const seo_dropout_args a = {.out = seo_tensor_1d(x + n, SEO_DTYPE_F32, n),
-                                .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n),
-                                .key = {.seed = 77 + ((uint64_t)5 << 40),
-                                        .purpose = SEO_PURPOSE_DROPOUT | 3 << 8,
-                                        .step = 9},
-                                .first_index = first,
-                                .rate = rate};
+    to_storage(x, n, s);
+    int32_t place[SEO_PLACE_COUNT] = {0};
+    if (d->place) memcpy(place, d->place, sizeof place);
+    const seo_tensor none = {0};
+    const seo_dropout_args a = {
+        .out = seo_tensor_2d(NULL, SEO_DTYPE_F32, n / d->width, d->width),
+        .inp = seo_tensor_2d(x, SEO_DTYPE_F32, n / d->width, d->width),
+        .place = d->place ? seo_tensor_1d(place, SEO_DTYPE_I32, SEO_PLACE_COUNT) : none,
+        .key = {.seed = 77 + ((uint64_t)5 << 40),
+                .purpose = SEO_PURPOSE_DROPOUT | 3 << 8,
+                .step = 9},
+        .first_index = d->first,
+        .rate = d->rate};
+    seo_rng_key key = a.key;
+    const uint64_t row =
+        (uint64_t)(uint32_t)place[SEO_PLACE_ROW_HIGH] << 32 | (uint32_t)place[SEO_PLACE_ROW_LOW];
+    if (d->place) key.step = (uint32_t)place[SEO_PLACE_STEP];
+    const uint64_t first = (uint64_t)d->first + row * (uint64_t)d->width;
     for (int64_t i = 0; i < n; i++) {
-        const float u = seo_uniform_from(seo_rng_u32(a.key, (uint64_t)(first + i)));
-        want[i] = u >= rate ? (double)x[i] / (1 - (double)rate) : 0;
-        bound[i] = rate > 0 ? 2 * F32_ROUND * fabs(want[i]) : 0;
+        const float u = seo_uniform_from(seo_rng_u32(key, first + (uint64_t)i));
+        want[i] = want[n + i] = u >= d->rate ? (double)x[i] / (1 - (double)d->rate) : 0;
+        const double off = d->rate > 0 ? 2 * F32_ROUND * fabs(want[i]) : 0;
+        /* What is 0, or was not changed, is stored as it is. */
+        bound[i] = bound[n + i] = off > 0 ? stored_bound(s, want[i], off) : 0;
     }
-    check_everywhere(&(op_case){"dropout", run_dropout, &a, n, want, bound});
+    check_everywhere(&(op_case){d->place ? "dropout at a place" : "dropout", run_dropout, &a, 2 * n,
+                                want, bound, .storage = s});
     free(x);
     free(want);
     free(bound);
@@ -257,33 +272,48 @@ static void dropout_edge(void) {
     seo_device_close(dev);
 }
 
+/* The step and the row of a place, with a row beyond 2^32 and one whose lower half is negative as
+ * an int32; the element's index is then beyond 2^32 as well. */
+static void dropout_places(seo_dtype s) {
+    static const int32_t places[][SEO_PLACE_COUNT] = {
+        {0, 0, 0}, {12345, 7, 0}, {2, -5, 0}, {3, 100, 1}, {-1, INT32_MIN, 77}};
+    for (int i = 0; i < SEO_COUNT_OF(places); i++) {
+        dropout_case(&(dropout_shape){250, 10, 0, 0.3f, places[i]}, s);
+        dropout_case(&(dropout_shape){4101, 3, 1000 + i, 0.5f, places[i]}, s);
+    }
+}
+
 void test_dropout(void **state) {
     (void)state;
-    dropout_edge();
-    for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) {
-        dropout_case(g_counts[i], 0.1f, 0);
-        dropout_case(g_counts[i], 0.5f, 1 + i);
-        dropout_case(g_counts[i], 0.0f, 5);
-        dropout_case(g_counts[i], 0.999f, (int64_t)1 << 40);
-        dropout_case(g_counts[i], 0.25f, ((int64_t)4 << 32) - 10); /* a carry into the high word */
+    if (g_targets.is_cpu) dropout_edge();
+    EACH_STORAGE(s) {
+        for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) {
+            const int64_t n = g_counts[i], carry = ((int64_t)4 << 32) - 10; /* into the high word */
+            dropout_case(&(dropout_shape){n, n, 0, 0.1f, NULL}, s);
+            dropout_case(&(dropout_shape){n, n, 1 + i, 0.5f, NULL}, s);
+            dropout_case(&(dropout_shape){n, n, 5, 0.0f, NULL}, s);
+            dropout_case(&(dropout_shape){n, n, (int64_t)1 << 40, 0.999f, NULL}, s);
+            dropout_case(&(dropout_shape){n, n, carry, 0.25f, NULL}, s);
+        }
+        dropout_places(s);
     }
+    if (!g_targets.is_cpu) return;
     dropout_statistics(0.1f);
     dropout_statistics(0.5f);
 }
 
-static void run_normal(seo_device *dev, const void *input, float *out) {
+static void run_normal(op_run *on, const void *input, float *out) {
     seo_normal_args a = *(const seo_normal_args *)input;
-    a.out = to_device(dev, a.out);
-    must(seo_normal(dev, &a));
-    to_host(dev, &a.out, out);
+    a.out = poisoned(on, a.out);
+    must(seo_normal(on->dev, &a));
+    to_host(on, &a.out, out);
 }
 
 /* Against the formula in double. The logarithm and the sine each err by a few roundings of the
  * largest term; near u1 = 1 the logarithm is small and its rounding is that of its parts. */
 static void normal_case(int64_t n, int64_t first, float std) {
-    float *x = new_f32(n);
     double *want = new_f64(n), *bound = new_f64(n);
-    const seo_normal_args a = {.out = seo_tensor_1d(x, SEO_DTYPE_F32, n),
+    const seo_normal_args a = {.out = seo_tensor_1d(NULL, SEO_DTYPE_F32, n),
                                .key = {.seed = 42, .purpose = SEO_PURPOSE_INIT | 7 << 8},
                                .first_index = first,
                                .std = std};
@@ -296,8 +326,8 @@ static void normal_case(int64_t n, int64_t first, float std) {
         want[i] = radius * (i % 2 ? sin(turn) : cos(turn));
         bound[i] = 16 * F32_ROUND * radius;
     }
-    check_everywhere(&(op_case){"normal", run_normal, &a, n, want, bound});
-    free(x);
+    check_everywhere(
+        &(op_case){"normal", run_normal, &a, n, want, bound, .storage = SEO_DTYPE_F32});
     free(want);
     free(bound);
 }
@@ -336,5 +366,5 @@ void test_normal(void **state) {
     for (int i = 0; i < SEO_COUNT_OF(g_counts); i++) normal_case(g_counts[i], 0, 0.02f);
     normal_case(1000, 4096, 1.0f);
     normal_case(1000, (int64_t)1 << 34, 1.0f);
-    normal_statistics();
+    if (g_targets.is_cpu) normal_statistics();
 }

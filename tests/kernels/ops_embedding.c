@@ -25,51 +25,51 @@ static const shape g_shapes[] = {
     {"off the vector", 2, 3, 5, 7, 11, 4},
     {"all rows the same token", 4, 9, 33, 1, 9, 0},
     {"a thread's worth each", 3, 70, 129, 50, 80, 10},
+    {"pieces of 64 and joins of them", 5, 61, 40, 3, 61, 0},
+    {"a piece and one more", 1, 65, 8, 1, 65, 0},
 };
 
-static void run_fwd(seo_device *dev, const void *input, float *out) {
+static void run_fwd(op_run *on, const void *input, float *out) {
     seo_embedding_fwd_args a = *(const seo_embedding_fwd_args *)input;
-    a.out = to_device(dev, a.out);
-    a.ids = to_device(dev, a.ids);
-    a.wte = to_device(dev, a.wte);
-    a.wpe = to_device(dev, a.wpe);
-    must(seo_embedding_fwd(dev, &a));
-    to_host(dev, &a.out, out);
+    a.out = poisoned_s(on, a.out);
+    a.ids = to_device(on, a.ids);
+    a.wte = to_device_s(on, a.wte);
+    a.wpe = to_device_s(on, a.wpe);
+    must(seo_embedding_fwd(on->dev, &a));
+    to_host(on, &a.out, out);
 }
 
-static void fwd_case(const shape *s) {
+static void fwd_case(const shape *s, seo_dtype storage) {
     const int64_t rows = s->b * s->t, count = rows * s->c;
     float *wte = new_f32(s->vocab * s->c), *wpe = new_f32(s->positions * s->c);
-    float *zero = new_f32(count);
     int32_t *ids = malloc((size_t)rows * sizeof *ids);
     double *want = new_f64(count), *bound = new_f64(count);
     assert_non_null(ids);
     fill_uniform(wte, s->vocab * s->c, -1, 1, 1);
     fill_uniform(wpe, s->positions * s->c, -1, 1, 2);
+    to_storage(wte, s->vocab * s->c, storage);
+    to_storage(wpe, s->positions * s->c, storage);
     fill_ids(ids, rows, (int32_t)s->vocab, 3);
     for (int64_t i = 0; i < count; i++) {
         const int64_t r = i / s->c, c = i % s->c;
         want[i] = (double)wte[ids[r] * s->c + c] + (double)wpe[(s->first + r % s->t) * s->c + c];
-        bound[i] = sum_bound(1, 0, fabs(want[i]));
+        bound[i] = stored_bound(storage, want[i], sum_bound(1, 0, fabs(want[i])));
     }
-    const seo_embedding_fwd_args a = {.out = seo_tensor_3d(zero, SEO_DTYPE_F32, s->b, s->t, s->c),
+    const seo_embedding_fwd_args a = {.out = seo_tensor_3d(NULL, SEO_DTYPE_F32, s->b, s->t, s->c),
                                       .ids = seo_tensor_2d(ids, SEO_DTYPE_I32, s->b, s->t),
                                       .wte = seo_tensor_2d(wte, SEO_DTYPE_F32, s->vocab, s->c),
                                       .wpe = seo_tensor_2d(wpe, SEO_DTYPE_F32, s->positions, s->c),
                                       .first_position = s->first};
-    check_everywhere(&(op_case){s->what, run_fwd, &a, count, want, bound});
+    check_everywhere(&(op_case){s->what, run_fwd, &a, count, want, bound, .storage = storage});
     free(wte);
     free(wpe);
-    free(zero);
     free(ids);
     free(want);
     free(bound);
 }
 
-void test_embedding_fwd(void **state) {
-    (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) fwd_case(&g_shapes[i]);
-    /* An id that is out of range is found before anything is written. */
+/* An id that is out of range: the CPU finds it before anything is written. */
+static void fwd_outside_on_cpu(void) {
     float out[4] = {9, 9, 9, 9}, table[6] = {0};
     int32_t ids[2] = {0, 3};
     seo_device *dev = open_device(SEO_CPU_AUTO, 2);
@@ -84,31 +84,67 @@ void test_embedding_fwd(void **state) {
     seo_device_close(dev);
 }
 
-/* Twice, so that += is seen to add to what the first call left. */
-static void run_bwd(seo_device *dev, const void *input, float *out) {
-    seo_embedding_bwd_args a = *(const seo_embedding_bwd_args *)input;
-    a.dwte = to_device(dev, a.dwte);
-    a.dwpe = to_device(dev, a.dwpe);
-    a.dout = to_device(dev, a.dout);
-    a.ids = to_device(dev, a.ids);
-    must(seo_embedding_bwd(dev, &a));
-    must(seo_embedding_bwd(dev, &a));
-    to_host(dev, &a.dwpe, to_host(dev, &a.dwte, out));
+/* A device with a queue tells of it at the next wait, and is fine afterwards. */
+static void run_fwd_outside(op_run *on, const void *input, float *out) {
+    const int32_t *ids = input;
+    float table[6] = {0};
+    const seo_embedding_fwd_args a = {
+        .out = poisoned_s(on, seo_tensor_3d(NULL, SEO_DTYPE_F32, 1, 2, 2)),
+        .ids = to_device(on, (seo_tensor){(void *)(uintptr_t)ids, SEO_DTYPE_I32, 2, {1, 2}}),
+        .wte = to_device_s(on, seo_tensor_2d(table, SEO_DTYPE_F32, 3, 2)),
+        .wpe = to_device_s(on, seo_tensor_2d(table, SEO_DTYPE_F32, 3, 2))};
+    must(seo_embedding_fwd(on->dev, &a));
+    must_fail(seo_device_sync(on->dev), SEO_ERR_ARG, "id");
+    must(seo_device_sync(on->dev));
+    *out = 0;
 }
 
-static void bwd_case(const shape *s, bool whole) {
+void test_embedding_fwd(void **state) {
+    (void)state;
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) fwd_case(&g_shapes[i], storage);
+    }
+    if (g_targets.is_cpu) {
+        fwd_outside_on_cpu();
+        return;
+    }
+    static const int32_t outside[][2] = {{0, 3}, {-1, 0}, {INT32_MAX, 1}, {1, INT32_MIN}};
+    const double zero = 0;
+    for (int i = 0; i < SEO_COUNT_OF(outside); i++) {
+        check_everywhere(&(op_case){"an id outside", run_fwd_outside, outside[i], 1, &zero, &zero,
+                                    .storage = SEO_DTYPE_F32});
+    }
+}
+
+/* Twice, so that += is seen to add to what the first call left. */
+static void run_bwd(op_run *on, const void *input, float *out) {
+    seo_embedding_bwd_args a = *(const seo_embedding_bwd_args *)input;
+    a.dwte = to_device(on, a.dwte);
+    a.dwpe = to_device(on, a.dwpe);
+    a.dout = to_device_s(on, a.dout);
+    a.ids = to_device(on, a.ids);
+    a.groups = to_device(on, a.groups);
+    must(seo_embedding_bwd(on->dev, &a));
+    must(seo_embedding_bwd(on->dev, &a));
+    to_host(on, &a.dwpe, to_host(on, &a.dwte, out));
+}
+
+static void bwd_case(const shape *s, bool whole, seo_dtype storage) {
     const int64_t rows = s->b * s->t, wte_count = s->vocab * s->c;
     const int64_t count = wte_count + s->positions * s->c;
     float *start = new_f32(count), *dout = new_f32(rows * s->c);
     int32_t *ids = malloc((size_t)rows * sizeof *ids);
+    int32_t *groups = malloc((size_t)seo_groups_size(rows) * sizeof *groups);
     double *want = new_f64(count), *bound = new_f64(count), *size = new_f64(count);
-    assert_non_null(ids);
+    assert_true(ids && groups);
     fill_whole(start, count, -8, 8, 4);
     fill_ids(ids, rows, (int32_t)s->vocab, 3);
+    seo_groups_build(ids, rows, groups);
     if (whole)
         fill_whole(dout, rows * s->c, -8, 8, 5);
     else
         fill_uniform(dout, rows * s->c, -1, 1, 5);
+    to_storage(dout, rows * s->c, storage);
     for (int64_t i = 0; i < count; i++) size[i] = fabs(want[i] = (double)start[i]);
     for (int64_t i = 0; i < rows * s->c; i++) {
         const int64_t r = i / s->c, c = i % s->c;
@@ -123,11 +159,19 @@ static void bwd_case(const shape *s, bool whole) {
         .dwte = seo_tensor_2d(start, SEO_DTYPE_F32, s->vocab, s->c),
         .dwpe = seo_tensor_2d(start + wte_count, SEO_DTYPE_F32, s->positions, s->c),
         .dout = seo_tensor_3d(dout, SEO_DTYPE_F32, s->b, s->t, s->c),
-        .ids = seo_tensor_2d(ids, SEO_DTYPE_I32, s->b, s->t)};
-    check_everywhere(&(op_case){s->what, run_bwd, &a, count, want, bound});
+        .ids = seo_tensor_2d(ids, SEO_DTYPE_I32, s->b, s->t),
+        .groups = seo_tensor_1d(groups, SEO_DTYPE_I32, seo_groups_size(rows))};
+    check_everywhere(&(op_case){s->what, run_bwd, &a, count, want, bound, .storage = storage});
+    seo_embedding_bwd_args without = a; /* the CPU does without groups */
+    without.groups = (seo_tensor){0};
+    if (g_targets.is_cpu) {
+        check_everywhere(
+            &(op_case){s->what, run_bwd, &without, count, want, bound, .storage = SEO_DTYPE_F32});
+    }
     free(start);
     free(dout);
     free(ids);
+    free(groups);
     free(want);
     free(bound);
     free(size);
@@ -135,10 +179,13 @@ static void bwd_case(const shape *s, bool whole) {
 
 void test_embedding_bwd(void **state) {
     (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
-        bwd_case(&g_shapes[i], true);
-        bwd_case(&g_shapes[i], false);
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
+            bwd_case(&g_shapes[i], true, storage);
+            bwd_case(&g_shapes[i], false, storage);
+        }
     }
+    if (!g_targets.is_cpu) return;
     float table[6] = {0}, dout[4] = {1, 1, 1, 1};
     int32_t ids[2] = {0, 3};
     seo_device *dev = open_device(SEO_CPU_AUTO, 2);

@@ -29,13 +29,13 @@ static const shape g_shapes[] = {
     {"over a chunk", 5, 4099, 4112, 5}, {"many rows", 301, 65, 128, 8},
 };
 
-static void run(seo_device *dev, const void *input, float *out) {
+static void run(op_run *on, const void *input, float *out) {
     seo_cross_entropy_args a = *(const seo_cross_entropy_args *)input;
-    a.loss = to_device(dev, a.loss);
-    a.logits = to_device(dev, a.logits);
-    a.targets = to_device(dev, a.targets);
-    must(seo_cross_entropy(dev, &a));
-    to_host(dev, &a.logits, to_host(dev, &a.loss, out));
+    a.loss = poisoned(on, a.loss);
+    a.logits = to_device_s(on, a.logits);
+    a.targets = to_device(on, a.targets);
+    must(seo_cross_entropy(on->dev, &a));
+    to_host(on, &a.logits, to_host(on, &a.loss, out));
 }
 
 /* The loss of one row, as a function of its logits. */
@@ -52,18 +52,26 @@ static double row_loss(const double *logits, const void *context) {
     return log(sum) + top - logits[p->target];
 }
 
-/* A sum of a row may be added in pieces of at most this many terms, which are then added in f64. */
+/* A sum of a row may be added in pieces of at most this many terms, which are then added in f64 or,
+ * being few, in f32. */
 enum { PIECE = 128 };
 
+/* Roundings of one exponential: that of its argument, which is up to `spread`, and its own. A GPU
+ * computes 2^y with y = x log2 e, which rounds the factor and the product as well, and its
+ * ex2.approx is off by 2^-22, 4 roundings. */
+static double exp_roundings(double spread) {
+    return g_targets.is_cpu ? spread + 2 : 3 * spread + 6;
+}
+
 static void want_row(const seo_cross_entropy_args *a, const float *logits, int32_t target,
-                     double *loss_and_bound, double *want, double *bound) {
+                     seo_dtype storage, double *loss_and_bound, double *want, double *bound) {
     const int64_t padded = a->logits.dims[1], vocab = a->vocab_size;
     const row_problem p = {vocab, target};
     double *x = new_f64(padded), *gradient = new_f64(padded), spread = 0, top = -INFINITY;
     for (int64_t v = 0; v < vocab; v++) top = fmax(top, x[v] = (double)logits[v]);
     for (int64_t v = 0; v < vocab; v++) spread = fmax(spread, top - x[v]);
     const double loss = row_loss(x, &p);
-    const double term = spread + 2; /* of one exponential: its argument's rounding, and its own */
+    const double term = exp_roundings(spread);
     const double sum_off = sum_bound(PIECE, term, 1);
     loss_and_bound[0] = loss;
     loss_and_bound[1] = sum_off + 2 * F32_ROUND * fabs(loss);
@@ -83,18 +91,20 @@ static void want_row(const seo_cross_entropy_args *a, const float *logits, int32
         bound[v] = v < vocab ? fabs(scale) * (softmax * (sum_off + (term + 4) * F32_ROUND) +
                                               F32_ROUND * fabs(gradient[v]) + 1e-37)
                              : 0;
+        if (v < vocab) bound[v] = stored_bound(storage, want[v], bound[v]);
     }
     free(x);
     free(gradient);
 }
 
-static void one_case(const shape *s, bool with_gradient) {
+static void one_case(const shape *s, bool with_gradient, seo_dtype storage) {
     const int64_t n = s->rows * s->padded, count = s->rows + n;
-    float *logits = new_f32(n), *loss = new_f32(s->rows);
+    float *logits = new_f32(n);
     int32_t *targets = malloc((size_t)s->rows * sizeof *targets);
     double *want = new_f64(count), *bound = new_f64(count);
     assert_non_null(targets);
     fill_uniform(logits, n, -s->range, s->range, 41);
+    to_storage(logits, n, storage);
     fill_ids(targets, s->rows, (int32_t)s->vocab, 42);
     if (s->rows > 1) targets[1] = IGNORED;
     targets[s->rows - 1] = (int32_t)s->vocab - 1;
@@ -104,7 +114,7 @@ static void one_case(const shape *s, bool with_gradient) {
             logits[r * s->padded + v] = v % 2 ? NAN : INFINITY;
         }
     }
-    const seo_cross_entropy_args a = {.loss = seo_tensor_1d(loss, SEO_DTYPE_F32, s->rows),
+    const seo_cross_entropy_args a = {.loss = seo_tensor_1d(NULL, SEO_DTYPE_F32, s->rows),
                                       .logits =
                                           seo_tensor_2d(logits, SEO_DTYPE_F32, s->rows, s->padded),
                                       .targets = seo_tensor_1d(targets, SEO_DTYPE_I32, s->rows),
@@ -116,23 +126,24 @@ static void one_case(const shape *s, bool with_gradient) {
         double *row_want = want + s->rows + r * s->padded;
         double *row_bound = bound + s->rows + r * s->padded, result[2] = {0, 0};
         const float *row = logits + r * s->padded;
-        if (targets[r] != IGNORED) want_row(&a, row, targets[r], result, row_want, row_bound);
+        if (targets[r] != IGNORED) {
+            want_row(&a, row, targets[r], storage, result, row_want, row_bound);
+        }
         for (int64_t v = 0; targets[r] == IGNORED && !with_gradient && v < s->padded; v++) {
             row_want[v] = (double)row[v];
         }
         want[r] = result[0];
         bound[r] = result[1];
     }
-    check_everywhere(&(op_case){s->what, run, &a, count, want, bound});
+    check_everywhere(&(op_case){s->what, run, &a, count, want, bound, .storage = storage});
     free(logits);
-    free(loss);
     free(targets);
     free(want);
     free(bound);
 }
 
 /* A target out of range is found before anything is written; a number that is not finite shows. */
-static void outside(void) {
+static void outside_on_cpu(void) {
     float logits[6] = {1, 2, 3, 4, 5, 6}, loss[2] = {9, 9};
     int32_t targets[2] = {1, 3};
     seo_device *dev = open_device(SEO_CPU_AUTO, 2);
@@ -156,11 +167,58 @@ static void outside(void) {
     seo_device_close(dev);
 }
 
+static seo_cross_entropy_args two_rows(op_run *on, float logits[6], const int32_t targets[2]) {
+    return (seo_cross_entropy_args){
+        .loss = poisoned(on, seo_tensor_1d(NULL, SEO_DTYPE_F32, 2)),
+        .logits = to_device_s(on, seo_tensor_2d(logits, SEO_DTYPE_F32, 2, 3)),
+        .targets =
+            to_device(on, (seo_tensor){(void *)(uintptr_t)targets, SEO_DTYPE_I32, 1, {2, 0, 0, 0}}),
+        .vocab_size = 3,
+        .ignore_index = IGNORED,
+        .grad_scale = 1,
+        .with_gradient = true};
+}
+
+/* A device with a queue tells of it at the next wait, and is fine afterwards. */
+static void run_outside(op_run *on, const void *input, float *out) {
+    float logits[6] = {1, 2, 3, 4, 5, 6};
+    const seo_cross_entropy_args a = two_rows(on, logits, input);
+    must(seo_cross_entropy(on->dev, &a));
+    must_fail(seo_device_sync(on->dev), SEO_ERR_ARG, "target");
+    must(seo_device_sync(on->dev));
+    *out = 0;
+}
+
+/* The loss of a row with a NaN is NaN; with an infinity it is not finite either. */
+static void run_not_finite(op_run *on, const void *input, float *out) {
+    (void)input;
+    float logits[6] = {1, NAN, 3, 4, INFINITY, 6};
+    const int32_t targets[2] = {1, 0};
+    const seo_cross_entropy_args a = two_rows(on, logits, targets);
+    must(seo_cross_entropy(on->dev, &a));
+    to_host(on, &a.loss, out);
+    if (isnan(out[1])) out[1] = INFINITY;
+}
+
 void test_cross_entropy(void **state) {
     (void)state;
-    for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
-        one_case(&g_shapes[i], false);
-        one_case(&g_shapes[i], true);
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
+            one_case(&g_shapes[i], false, storage);
+            one_case(&g_shapes[i], true, storage);
+        }
     }
-    outside();
+    if (g_targets.is_cpu) {
+        outside_on_cpu();
+        return;
+    }
+    static const int32_t outside[][2] = {{0, 3}, {-1, 0}, {1, INT32_MAX}, {INT32_MIN, 1}};
+    const double zero = 0;
+    for (int i = 0; i < SEO_COUNT_OF(outside); i++) {
+        check_everywhere(&(op_case){"a target outside", run_outside, outside[i], 1, &zero, &zero,
+                                    .storage = SEO_DTYPE_F32});
+    }
+    const double both[2] = {NAN, INFINITY}, bound[2] = {0, 0};
+    check_everywhere(&(op_case){"logits that are not finite", run_not_finite, NULL, 2, both, bound,
+                                .storage = SEO_DTYPE_F32});
 }

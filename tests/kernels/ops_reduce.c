@@ -15,16 +15,16 @@
 #include "tests/support/fill.h"
 #include "tests/support/op_check.h"
 
-static void run_bias(seo_device *dev, const void *input, float *out) {
+static void run_bias(op_run *on, const void *input, float *out) {
     seo_bias_bwd_args a = *(const seo_bias_bwd_args *)input;
-    a.dbias = to_device(dev, a.dbias);
-    a.dout = to_device(dev, a.dout);
-    must(seo_bias_bwd(dev, &a));
-    must(seo_bias_bwd(dev, &a)); /* += what the first call left */
-    to_host(dev, &a.dbias, out);
+    a.dbias = to_device(on, a.dbias);
+    a.dout = to_device_s(on, a.dout);
+    must(seo_bias_bwd(on->dev, &a));
+    must(seo_bias_bwd(on->dev, &a)); /* += what the first call left */
+    to_host(on, &a.dbias, out);
 }
 
-static void bias_case(int64_t rows, int64_t n, bool whole) {
+static void bias_case(int64_t rows, int64_t n, bool whole, seo_dtype storage) {
     float *dbias = new_f32(n), *dout = new_f32(rows * n);
     double *want = new_f64(n), *bound = new_f64(n);
     fill_whole(dbias, n, -9, 9, 31);
@@ -32,6 +32,7 @@ static void bias_case(int64_t rows, int64_t n, bool whole) {
         fill_whole(dout, rows * n, -9, 9, 32);
     else
         fill_uniform(dout, rows * n, -1, 1, 32);
+    to_storage(dout, rows * n, storage);
     for (int64_t c = 0; c < n; c++) {
         double size = fabs(want[c] = (double)dbias[c]);
         for (int64_t r = 0; r < rows; r++) {
@@ -42,7 +43,7 @@ static void bias_case(int64_t rows, int64_t n, bool whole) {
     }
     const seo_bias_bwd_args a = {.dbias = seo_tensor_1d(dbias, SEO_DTYPE_F32, n),
                                  .dout = seo_tensor_2d(dout, SEO_DTYPE_F32, rows, n)};
-    check_everywhere(&(op_case){"bias_bwd", run_bias, &a, n, want, bound});
+    check_everywhere(&(op_case){"bias_bwd", run_bias, &a, n, want, bound, .storage = storage});
     free(dbias);
     free(dout);
     free(want);
@@ -53,21 +54,23 @@ void test_bias_bwd(void **state) {
     (void)state;
     static const int64_t shapes[][2] = {{1, 1},   {1, 70},   {5, 3},     {17, 64},
                                         {33, 65}, {1030, 2}, {129, 257}, {2, 20000}};
-    for (int i = 0; i < SEO_COUNT_OF(shapes); i++) {
-        bias_case(shapes[i][0], shapes[i][1], true);
-        bias_case(shapes[i][0], shapes[i][1], false);
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(shapes); i++) {
+            bias_case(shapes[i][0], shapes[i][1], true, storage);
+            bias_case(shapes[i][0], shapes[i][1], false, storage);
+        }
     }
 }
 
-static void run_squares(seo_device *dev, const void *input, float *out) {
+static void run_squares(op_run *on, const void *input, float *out) {
     seo_sum_squares_args a = *(const seo_sum_squares_args *)input;
-    a.out = to_device(dev, a.out);
-    a.inp = to_device(dev, a.inp);
-    must(seo_sum_squares(dev, &a));
-    to_host(dev, &a.out, out);
+    a.out = a.accumulate ? to_device(on, a.out) : poisoned(on, a.out);
+    a.inp = to_device(on, a.inp);
+    must(seo_sum_squares(on->dev, &a));
+    to_host(on, &a.out, out);
     a.accumulate = true;
-    must(seo_sum_squares(dev, &a));
-    to_host(dev, &a.out, out + 1);
+    must(seo_sum_squares(on->dev, &a));
+    to_host(on, &a.out, out + 1);
 }
 
 void test_sum_squares(void **state) {
@@ -87,18 +90,19 @@ void test_sum_squares(void **state) {
         const seo_sum_squares_args a = {.out = seo_tensor_1d(&start, SEO_DTYPE_F32, 1),
                                         .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n),
                                         .accumulate = i % 2};
-        check_everywhere(&(op_case){"sum_squares", run_squares, &a, 2, want, bound});
+        check_everywhere(
+            &(op_case){"sum_squares", run_squares, &a, 2, want, bound, .storage = SEO_DTYPE_F32});
         free(x);
     }
 }
 
-static void run_clip(seo_device *dev, const void *input, float *out) {
+static void run_clip(op_run *on, const void *input, float *out) {
     seo_clip_factor_args a = *(const seo_clip_factor_args *)input;
-    a.norm = to_device(dev, a.norm);
-    a.hyper = to_device(dev, a.hyper);
-    a.sum_squares = to_device(dev, a.sum_squares);
-    must(seo_clip_factor(dev, &a));
-    to_host(dev, &a.hyper, to_host(dev, &a.norm, out));
+    a.norm = poisoned(on, a.norm);
+    a.hyper = to_device(on, a.hyper);
+    a.sum_squares = to_device(on, a.sum_squares);
+    must(seo_clip_factor(on->dev, &a));
+    to_host(on, &a.hyper, to_host(on, &a.norm, out));
 }
 
 void test_clip_factor(void **state) {
@@ -121,6 +125,7 @@ void test_clip_factor(void **state) {
                                             seo_tensor_1d(hyper, SEO_DTYPE_F32, SEO_HYPER_COUNT),
                                         .sum_squares = seo_tensor_1d(&sum, SEO_DTYPE_F32, 1),
                                         .max_norm = (float)cases[i].max_norm};
-        check_everywhere(&(op_case){"clip_factor", run_clip, &a, 6, want, bound});
+        check_everywhere(
+            &(op_case){"clip_factor", run_clip, &a, 6, want, bound, .storage = SEO_DTYPE_F32});
     }
 }

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/tensor.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -15,10 +17,30 @@ extern "C" {
 /* Half a unit in the last place of 1: the relative error of one f32 operation. */
 #define F32_ROUND (1.0 / 16777216.0)
 
+/* The same of bf16, which has 8 binary digits. */
+#define BF16_ROUND (1.0 / 256.0)
+
 /* The bound of a sum of `terms` numbers in f32, added in any order, each of them off by `each`
  * roundings: `size` is the sum of their absolute values. */
 static inline double sum_bound(int64_t terms, double each, double size) {
     return ((double)terms + each) * F32_ROUND * size;
+}
+
+/* The bound of a dot product of `terms` f32 or, on tensor cores, bf16 products. There a step takes
+ * 8 exact products and the sum so far, cuts each off at 2^-23 of the largest, and cuts the result
+ * off to f32: 10 errors of up to 2^-23 of the sizes' sum in every 8 terms (the model of sm_80,
+ * arXiv 2511.10909; that of sm_90 is finer). */
+static inline double dot_bound(seo_dtype storage, int64_t terms, double each, double size) {
+    if (storage != SEO_DTYPE_BF16) return sum_bound(terms, each, size);
+    const double steps = ceil((double)terms / 8);
+    return sum_bound(0, each + 20 * steps, size);
+}
+
+/* The bound of a number that is off by `bound` and then stored. */
+static inline double stored_bound(seo_dtype storage, double want, double bound) {
+    if (storage != SEO_DTYPE_BF16) return bound;
+    const double least = 4.6e-41; /* half of bf16's least step, which is that of f32 times 2^16 */
+    return bound + BF16_ROUND * (fabs(want) + bound) + least;
 }
 
 /* True when |got - want| <= bound everywhere and got is finite where want is; else prints the worst

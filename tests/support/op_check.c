@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -24,6 +25,25 @@ void must_fail(seo_err err, seo_err code, const char *text) {
              seo_err_text(err), err == SEO_OK ? "" : seo_err_detail());
 }
 
+bool next_seed(int round) {
+    static bool given;
+    if (round == 0) {
+        given = getenv(FILL_SEED_VARIABLE) != NULL;
+        return true;
+    }
+    if (round > 1 || given) return false;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    char seed[32];
+    snprintf(seed, sizeof seed, "%lld", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+    setenv(FILL_SEED_VARIABLE, seed, 1);
+    return true;
+}
+
+bool fits(double multiplications) {
+    return g_targets.work_max == 0 || multiplications <= g_targets.work_max;
+}
+
 seo_device *open_device(seo_cpu_level level, int32_t threads) {
     seo_device *dev = NULL;
     const seo_cpu_options options = {.threads = threads, .level = level};
@@ -33,42 +53,118 @@ seo_device *open_device(seo_cpu_level level, int32_t threads) {
     return dev;
 }
 
-seo_tensor to_device(seo_device *dev, seo_tensor host) {
-    if (!seo_tensor_given(&host)) return host;
+/* Memory for a tensor like `host` but of `dtype`, filled with `bytes` of its own. */
+static seo_tensor put(op_run *on, seo_tensor host, seo_dtype dtype, const void *bytes) {
     seo_tensor t = host;
-    must(seo_device_alloc(dev, seo_tensor_bytes(&host), &t.data));
-    must(seo_device_copy_in(dev, t.data, host.data, seo_tensor_bytes(&host)));
+    t.dtype = dtype;
+    const bool rows = on->shifted && dtype != SEO_DTYPE_I32;
+    const int64_t row = rows ? t.dims[t.rank - 1] * seo_dtype_bytes(dtype) : 0;
+    void *memory = NULL;
+    SEO_ASSERT(on->taken_count < OP_RUN_TENSORS_MAX);
+    must(seo_device_alloc(on->dev, row + seo_tensor_bytes(&t), &memory));
+    on->taken[on->taken_count++] = memory;
+    t.data = (char *)memory + row;
+    must(seo_device_copy_in(on->dev, t.data, bytes, seo_tensor_bytes(&t)));
     return t;
 }
 
-float *to_host(seo_device *dev, const seo_tensor *t, float *out) {
-    if (!seo_tensor_given(t)) return out;
-    must(seo_device_copy_out(dev, out, t->data, seo_tensor_bytes(t)));
-    return out + seo_tensor_count(t);
+seo_tensor to_device(op_run *on, seo_tensor host) {
+    if (!seo_tensor_given(&host)) return host;
+    return put(on, host, host.dtype, host.data);
 }
 
-static void check_level(const op_case *c, seo_cpu_level level, float *first, float *again) {
-    static const int32_t threads[] = {1, 2, 2, 3};
-    for (int i = 0; i < SEO_COUNT_OF(threads); i++) {
-        seo_device *dev = open_device(level, threads[i]);
-        if (!dev) return;
-        float *out = i == 0 ? first : again;
-        c->run(dev, c->input, out);
-        char what[256];
-        snprintf(what, sizeof what, "%s on %s", c->what, seo_device_name(dev));
-        seo_device_close(dev);
-        if (i == 0) {
-            assert_true(all_close(what, first, c->want, c->bound, c->count));
-        } else {
-            assert_true(same_bits(what, first, again, c->count));
-        }
+seo_tensor to_device_s(op_run *on, seo_tensor host) {
+    if (!seo_tensor_given(&host) || on->storage == SEO_DTYPE_F32) return to_device(on, host);
+    const float *x = host.data;
+    const int64_t count = seo_tensor_count(&host);
+    uint16_t *half = malloc((size_t)count * sizeof *half);
+    SEO_ASSERT(half != NULL);
+    for (int64_t i = 0; i < count; i++) {
+        half[i] = bf16_from(x[i]);
+        bool is_a_number_of_the_storage_type = isnan(x[i]) || f32_from(half[i]) == x[i];
+        SEO_ASSERT(is_a_number_of_the_storage_type);
     }
+    seo_tensor t = put(on, host, SEO_DTYPE_BF16, half);
+    free(half);
+    return t;
+}
+
+static seo_tensor put_poison(op_run *on, seo_tensor host, seo_dtype dtype) {
+    if (!seo_tensor_given(&host)) return host;
+    seo_tensor t = host;
+    t.dtype = dtype;
+    const size_t bytes = (size_t)seo_tensor_bytes(&t);
+    void *nan = malloc(bytes);
+    SEO_ASSERT(nan != NULL);
+    memset(nan, 0xff, bytes);
+    t = put(on, host, dtype, nan);
+    free(nan);
+    return t;
+}
+seo_tensor poisoned(op_run *on, seo_tensor host) {
+    return put_poison(on, host, host.dtype);
+}
+seo_tensor poisoned_s(op_run *on, seo_tensor host) {
+    return put_poison(on, host, on->storage);
+}
+
+float *to_host(op_run *on, const seo_tensor *t, float *out) {
+    if (!seo_tensor_given(t)) return out;
+    const int64_t count = seo_tensor_count(t);
+    if (t->dtype != SEO_DTYPE_BF16) {
+        must(seo_device_copy_out(on->dev, out, t->data, seo_tensor_bytes(t)));
+        return out + count;
+    }
+    uint16_t *half = malloc((size_t)count * sizeof *half);
+    SEO_ASSERT(half != NULL);
+    must(seo_device_copy_out(on->dev, half, t->data, seo_tensor_bytes(t)));
+    for (int64_t i = 0; i < count; i++) out[i] = f32_from(half[i]);
+    free(half);
+    return out + count;
+}
+
+/* One run; false when this machine has not got the target. `what` is told where it was. */
+static bool run_once(const op_case *c, int group, int run, float *out, char what[256]) {
+    op_run on = {.storage = c->storage};
+    if (!g_targets.open(group, run, &on)) return false;
+    snprintf(what, 256, "%s%s on %s", c->what, c->storage == SEO_DTYPE_BF16 ? " bf16" : "",
+             seo_device_name(on.dev));
+    memset(out, 0xff, (size_t)c->count * sizeof *out);
+    c->run(&on, c->input, out);
+    for (int i = on.taken_count - 1; i >= 0; i--) seo_device_free(on.dev, on.taken[i]);
+    g_targets.close(&on);
+    return true;
+}
+
+static void fail_if_not(bool holds) {
+    if (holds) return;
+    fail_msg("the inputs are those of %s=%llu", FILL_SEED_VARIABLE,
+             (unsigned long long)fill_seed());
+}
+
+static bool check_values(const op_case *c, const char *what, const float *got) {
+    if (!c->settle) return all_close(what, got, c->want, c->bound, c->count);
+    const size_t bytes = (size_t)c->count * sizeof(double);
+    double *want = new_f64(c->count), *bound = new_f64(c->count);
+    memcpy(want, c->want, bytes);
+    memcpy(bound, c->bound, bytes);
+    c->settle(c->input, got, want, bound);
+    const bool close = all_close(what, got, want, bound, c->count);
+    free(want);
+    free(bound);
+    return close;
 }
 
 void check_everywhere(const op_case *c) {
     float *first = new_f32(c->count), *again = new_f32(c->count);
-    for (int level = SEO_CPU_PLAIN; level <= SEO_CPU_AVX512; level++) {
-        check_level(c, (seo_cpu_level)level, first, again);
+    char what[256];
+    for (int group = 0; group < g_targets.groups; group++) {
+        if (!run_once(c, group, 0, first, what)) continue;
+        fail_if_not(check_values(c, what, first));
+        for (int run = 1; run < g_targets.runs(group); run++) {
+            run_once(c, group, run, again, what);
+            fail_if_not(same_bits(what, first, again, c->count));
+        }
     }
     free(first);
     free(again);
@@ -89,7 +185,8 @@ void check_gradient(const char *what, double (*f)(const double *x, const void *c
         const double bound =
             100 * h * h + 4 * 2.3e-16 * (fabs(above) + 100) / h + 1e-8 * fabs(slope);
         if (fabs(slope - gradient[i]) <= bound) continue;
-        fail_msg("%s: gradient[%lld] is %.12g, finite differences give %.12g (+- %.2g)", what,
-                 (long long)i, gradient[i], slope, bound);
+        fail_msg("%s: gradient[%lld] is %.12g, finite differences give %.12g (+- %.2g), %s=%llu",
+                 what, (long long)i, gradient[i], slope, bound, FILL_SEED_VARIABLE,
+                 (unsigned long long)fill_seed());
     }
 }
