@@ -283,11 +283,15 @@ struct global_allocation {
     char *start;
     size_t bytes, pages;
     global_cell *cells;
+    /* By page: the host has written all of it since, and its cells are out of date. It saves
+     * touching 12 bytes of records for each byte of a large copy. */
+    std::vector<bool> host_wrote_page;
 };
 /* Device memory is one reserved range, so that any other address is told apart at once; a table
  * gives the allocation of each page. A page on either side is the allocation's guard. */
 static const size_t HEAP_BYTES = (size_t)64 << 30;
 static const size_t PAGE_BYTES = 4096;
+static const size_t CELLS_PER_PAGE = PAGE_BYTES / CELL_BYTES;
 static struct {
     char *start;
     size_t used_pages;
@@ -341,7 +345,7 @@ static uint32_t new_allocation(size_t pages) {
         fprintf(stderr, "simt: the checked heap is used up\n");
         abort();
     }
-    heap.allocations.push_back({heap.start + (first + 1) * PAGE_BYTES, 0, pages, nullptr});
+    heap.allocations.push_back({heap.start + (first + 1) * PAGE_BYTES, 0, pages, nullptr, {}});
     uint32_t index = (uint32_t)heap.allocations.size() - 1;
     for (size_t i = first; i < first + pages + 2; i++) heap.owner[i] = index + 1;
     return index;
@@ -352,7 +356,8 @@ void *checked_alloc(size_t bytes) {
     size_t pages = std::max<size_t>(1, (bytes + PAGE_BYTES - 1) / PAGE_BYTES);
     global_allocation &a = heap.allocations[new_allocation(pages)];
     a.bytes = bytes;
-    a.cells = (global_cell *)calloc(bytes / CELL_BYTES + 1, sizeof(global_cell));
+    a.cells = (global_cell *)calloc(pages * CELLS_PER_PAGE, sizeof(global_cell));
+    a.host_wrote_page.assign(pages, false);
     return a.start;
 }
 void checked_free(void *ptr) {
@@ -364,12 +369,29 @@ void checked_free(void *ptr) {
     madvise(a->start, a->pages * PAGE_BYTES, MADV_DONTNEED);
     heap.free[a->pages].push_back((uint32_t)(a - heap.allocations.data()));
 }
+static const global_cell HOST_WROTE = {HOST_SERIAL, 0, 0, 0, 0, 0};
+
+/* The record of two bytes, up to date. */
+static global_cell &cell_at(global_allocation &a, size_t index) {
+    size_t page = index / CELLS_PER_PAGE;
+    if (a.host_wrote_page[page]) {
+        a.host_wrote_page[page] = false;
+        std::fill_n(a.cells + page * CELLS_PER_PAGE, CELLS_PER_PAGE, HOST_WROTE);
+    }
+    return a.cells[index];
+}
 void note_host_write(void *ptr, size_t bytes) {
     global_allocation *a = checking ? find_allocation(ptr) : nullptr;
     if (!a || !bytes) return;
     size_t offset = (size_t)((char *)ptr - a->start);
-    for (size_t i = offset / CELL_BYTES; i <= (offset + bytes - 1) / CELL_BYTES; i++) {
-        a->cells[i] = {HOST_SERIAL, 0, 0, 0, 0, 0};
+    size_t last = (offset + bytes - 1) / CELL_BYTES;
+    for (size_t i = offset / CELL_BYTES; i <= last;) {
+        if (i % CELLS_PER_PAGE == 0 && i + CELLS_PER_PAGE <= last + 1) {
+            a->host_wrote_page[i / CELLS_PER_PAGE] = true;
+            i += CELLS_PER_PAGE;
+        } else {
+            cell_at(*a, i++) = HOST_WROTE;
+        }
     }
 }
 
@@ -471,7 +493,7 @@ static void check_global_access(const global_access &a) {
     size_t first = (size_t)offset / CELL_BYTES;
     size_t last = ((size_t)offset + a.bytes - 1) / CELL_BYTES;
     for (size_t i = first; i <= last; i++) {
-        global_cell &cell = found->cells[i];
+        global_cell &cell = cell_at(*found, i);
         if (!cell.write && (!a.write || a.atomic)) {
             report(&a.t, SIMT_UNINITIALISED, a.caller,
                    "read of global memory never written: offset %td of a %zu-byte allocation",
