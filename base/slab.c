@@ -9,6 +9,7 @@
 void seo_slab_init(seo_slab *slab, const char *name) {
     memset(slab, 0, sizeof *slab);
     slab->name = name;
+    slab->align_bytes = SEO_SLAB_ALIGN_BYTES;
 }
 
 void seo_slab_free(seo_slab *slab) {
@@ -43,7 +44,7 @@ seo_err seo_slab_add(seo_slab *slab, const char *name, seo_dtype dtype, int32_t 
                             i, (long long)dims[i]);
         }
     }
-    if (!seo_add_ok(slab->bytes, bytes, &end) || end > INT64_MAX - SEO_SLAB_ALIGN_BYTES) {
+    if (!seo_add_ok(slab->bytes, bytes, &end) || end > INT64_MAX - slab->align_bytes) {
         return SEO_FAIL(SEO_ERR_SHAPE, "%s: the %s do not fit in 63 bits", name, slab->name);
     }
     seo_slab_entry *entry = &slab->entries[slab->count++];
@@ -51,7 +52,7 @@ seo_err seo_slab_add(seo_slab *slab, const char *name, seo_dtype dtype, int32_t 
     entry->tensor = tensor;
     entry->offset_bytes = slab->bytes;
     entry->bytes = bytes;
-    slab->bytes = seo_round_up(end, SEO_SLAB_ALIGN_BYTES);
+    slab->bytes = seo_round_up(end, slab->align_bytes);
     return SEO_OK;
 }
 

@@ -24,7 +24,9 @@ typedef struct seo_slab {
     const char *name; /* "parameters", "activations" ...: not owned */
     seo_slab_entry *entries;
     int64_t count, capacity;
-    int64_t bytes; /* of the whole slab, alignment included */
+    int64_t bytes;       /* of the whole slab, alignment included */
+    int64_t align_bytes; /* of tensors, relative to the base: SEO_SLAB_ALIGN_BYTES from init on; a
+                          * multiple of it may be set before the first tensor */
 } seo_slab;
 
 void seo_slab_init(seo_slab *slab, const char *name);

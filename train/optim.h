@@ -1,5 +1,6 @@
 /* AdamW over the parameter table: both moments in the table's layout, global-norm clipping, and the
- * values that change from step to step in device memory. */
+ * values that change from step to step in device memory. The whole slab is updated by one call,
+ * which also writes the working copies of a model that has them. */
 #pragma once
 
 #include <stdint.h>

@@ -29,9 +29,13 @@ int64_t seo_params_find(const seo_params *params, const char *name) {
     return -1;
 }
 
+static int64_t memory_rows(const seo_param *param) {
+    return seo_max_i64(param->dims[0], param->memory_rows);
+}
+
 /* The sum with a new row must stay below 2^59, so that four copies in bytes fit as well. */
 static seo_err check_size(const seo_params *params, const seo_param *param) {
-    int64_t elements = param->dims[0], total = 0;
+    int64_t elements = memory_rows(param), total = 0;
     const bool fits = (param->rank == 1 || seo_mul_ok(elements, param->dims[1], &elements)) &&
                       elements > 0 && seo_add_ok(seo_params_elements(params), elements, &total) &&
                       total < INT64_C(1) << 59;
@@ -58,17 +62,27 @@ seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *inde
     return SEO_OK;
 }
 
-seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, const char *name) {
-    *set = (seo_param_set){.count = params->count};
+seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, seo_dtype dtype,
+                           const char *name) {
+    *set = (seo_param_set){.count = params->count, .whole = {.dtype = dtype}};
     seo_slab_init(&set->slab, name);
+    set->slab.align_bytes = SEO_ADAMW_UNIT * seo_dtype_bytes(dtype);
     set->tensors = calloc((size_t)params->count, sizeof *set->tensors);
     if (!set->tensors) return SEO_FAIL(SEO_ERR_MEMORY, "the plan of the %s", name);
     seo_err err = SEO_OK;
     for (int64_t i = 0; i < params->count && err == SEO_OK; i++) {
         const seo_param *p = &params->items[i];
-        err = seo_slab_add(&set->slab, p->name, SEO_DTYPE_F32, p->rank, p->dims, &set->tensors[i]);
+        const int64_t dims[2] = {memory_rows(p), p->dims[1]};
+        err = seo_slab_add(&set->slab, p->name, dtype, p->rank, dims, &set->tensors[i]);
+        set->tensors[i].dims[0] = p->dims[0];
     }
     return err;
+}
+
+seo_tensor seo_param_padded(const seo_params *params, const seo_tensor *tensors, int64_t row) {
+    seo_tensor t = tensors[row];
+    t.dims[0] = memory_rows(&params->items[row]);
+    return t;
 }
 
 seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev) {
@@ -76,8 +90,8 @@ seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev) {
     const seo_err err = seo_device_alloc(dev, set->slab.bytes, &base);
     if (err != SEO_OK) return seo_err_context(err, "%s", set->slab.name);
     seo_slab_bind(&set->slab, base);
-    set->whole =
-        seo_tensor_1d(base, SEO_DTYPE_F32, set->slab.bytes / seo_dtype_bytes(SEO_DTYPE_F32));
+    const seo_dtype dtype = set->whole.dtype;
+    set->whole = seo_tensor_1d(base, dtype, set->slab.bytes / seo_dtype_bytes(dtype));
     set->dev = dev;
     return SEO_OK;
 }
@@ -111,6 +125,7 @@ static seo_err init_one(const seo_param *param, int64_t row, seo_tensor out, seo
 
 seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed) {
     seo_err err = SEO_OK;
+    SEO_ASSERT(set->whole.dtype == SEO_DTYPE_F32);
     for (int64_t row = 0; row < params->count && err == SEO_OK; row++) {
         err = init_one(&params->items[row], row, set->tensors[row], set->dev, seed);
     }

@@ -28,7 +28,9 @@ typedef struct seo_param {
     char name[SEO_PARAM_NAME_MAX];
     int32_t rank; /* 1 or 2 */
     int64_t dims[2];
-    int64_t block; /* the block it belongs to, or SEO_PARAM_NO_BLOCK */
+    int64_t memory_rows; /* dims[0] in memory, or 0 for dims[0] itself: rows beyond it are padding,
+                          * 0 from the beginning to the end, and in no checkpoint */
+    int64_t block;       /* the block it belongs to, or SEO_PARAM_NO_BLOCK */
     seo_init init;
     double std; /* of SEO_INIT_NORMAL */
     bool decay; /* weight decay applies: matrices yes, biases and norms no */
@@ -38,6 +40,8 @@ typedef struct seo_param {
 typedef struct seo_params {
     seo_param *items;
     int64_t count, capacity;
+    int64_t row_multiple; /* of the device (seo_device_row_multiple), for the rows that are padded;
+                           * 0: they are not */
 } seo_params;
 
 void seo_params_free(seo_params *params);
@@ -49,24 +53,33 @@ int64_t seo_param_elements(const seo_param *param);
 /* Sum over all rows; fits for any table that seo_params_add took. */
 int64_t seo_params_elements(const seo_params *params);
 
-/* One slab in the table's layout: the parameters, their gradients, or a moment. The four share
- * offsets. */
+/* Parameters are stored in one of the two, what belongs to them in f32. */
+static inline const char *seo_storage_name(seo_dtype dtype) {
+    return dtype == SEO_DTYPE_BF16 ? "bf16" : "f32";
+}
+
+/* One slab in the table's layout: the parameters, their gradients, or a moment. All sets of a table
+ * have the same offsets in elements, whatever their types: each tensor begins a unit of
+ * SEO_ADAMW_UNIT. */
 typedef struct seo_param_set {
-    seo_tensor *tensors; /* by row; shapes from plan on, addresses from bind on */
+    seo_tensor *tensors; /* by row; shapes, without padding, from plan on, addresses from bind on */
     int64_t count;
     seo_slab slab;
-    seo_tensor whole; /* the slab as one f32 vector, padding (always 0) included */
+    seo_tensor whole; /* the slab as one vector, padding (always 0) included */
     seo_device *dev;  /* NULL until bound */
 } seo_param_set;
 
 /* Declares the tensors; `name` ("parameters", "gradients" ...) must outlive the set. */
-seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, const char *name);
+seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, seo_dtype dtype,
+                           const char *name);
+/* The row's tensor with its padding. */
+seo_tensor seo_param_padded(const seo_params *params, const seo_tensor *tensors, int64_t row);
 /* Takes zeroed device memory for the slab and gives every tensor its address. */
 seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev);
 void seo_param_set_free(seo_param_set *set);
 
-/* Initial values: a pure function of (seed, row, element), the same for any number of threads.
- * Normal numbers by the operator `normal`, purpose SEO_PURPOSE_INIT | row << 8. */
+/* Initial values of an f32 set: a pure function of (seed, row, element), the same for any number of
+ * threads. Normal numbers by the operator `normal`, purpose SEO_PURPOSE_INIT | row << 8. */
 seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed);
 
 #ifdef __cplusplus

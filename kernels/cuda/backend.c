@@ -80,6 +80,18 @@ static seo_err take_fault_word(seo_cuda *cuda) {
     return SEO_OK;
 }
 
+/* One small kernel, waited for: a build without code for this GPU, and a GPU that is out of order,
+ * show here and not in the middle of a run. */
+static seo_err try_kernel(seo_device *dev) {
+    seo_err err = SEO_OK;
+    const seo_tensor x = seo_tensor_1d(dev->scratch, SEO_DTYPE_F32, 1);
+    SEO_TRY(seo_cuda_zero(dev, x.data, seo_tensor_bytes(&x)));
+    SEO_TRY(seo_cuda_add(dev, &(seo_add_args){.out = x, .a = x, .b = x}));
+    SEO_TRY(seo_cuda_sync(dev));
+done:
+    return err == SEO_OK ? SEO_OK : seo_err_context(err, "%s", dev->name);
+}
+
 static seo_err device_open(seo_device *dev, const void *options) {
     seo_err err = SEO_OK;
     const seo_cuda_options *o = options;
@@ -102,6 +114,7 @@ static seo_err device_open(seo_device *dev, const void *options) {
     SEO_TRY(seo_cuda_staging_open(dev));
     dev->scratch_bytes = SEO_CUDA_SCRATCH_BYTES;
     SEO_TRY(seo_cuda_take(dev, dev->scratch_bytes, &dev->scratch));
+    SEO_TRY(try_kernel(dev));
 done:
     return err;
 }

@@ -15,7 +15,7 @@ seo_err seo_cuda_check(cudaError_t result, const char *what) {
     if (result == cudaErrorNoKernelImageForDevice) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED,
                         "cuda: %s: this build has no code for this GPU; configure it with "
-                        "-DSEODANG_CUDA_ARCH=all, or native on this machine",
+                        "-DSEODANG_CUDA_ARCH=native on this machine (or use device: cpu)",
                         what);
     }
     return SEO_FAIL(SEO_ERR_DEVICE, "cuda: %s: %s (%s)", what, cudaGetErrorString(result),

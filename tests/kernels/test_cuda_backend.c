@@ -1,6 +1,7 @@
 /* The CUDA backend's host side on the emulated GPU: opening and what stands against it, memory,
  * copies through pinned memory, capture and replay, errors that show later, events. Queued work
  * runs as late as it may, so that a wait that is missing shows. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -259,6 +260,48 @@ static void replays_with_new_inputs(void **state) {
     seo_device_close(dev);
 }
 
+/* The operators of a clipped step, with what they read from device memory changed between launches:
+ * norm and factor of g, then x += g, twice in one graph. */
+static void replays_operators(void **state) {
+    (void)state;
+    enum { N = 50 };
+    seo_device *dev = open_emulated();
+    float *g = device_floats(dev, 0, N), *x = device_floats(dev, 0, N),
+          *squares = device_floats(dev, 9, 1), *norm = device_floats(dev, 9, 1),
+          *hyper = device_floats(dev, 9, SEO_HYPER_COUNT);
+    const seo_tensor grad = seo_tensor_1d(g, SEO_DTYPE_F32, N);
+    const seo_tensor sum = seo_tensor_1d(x, SEO_DTYPE_F32, N);
+    const seo_tensor of_squares = seo_tensor_1d(squares, SEO_DTYPE_F32, 1);
+    const seo_clip_factor_args clip = {.norm = seo_tensor_1d(norm, SEO_DTYPE_F32, 1),
+                                       .hyper =
+                                           seo_tensor_1d(hyper, SEO_DTYPE_F32, SEO_HYPER_COUNT),
+                                       .sum_squares = of_squares,
+                                       .max_norm = 1};
+    seo_graph *graph = NULL;
+    must(seo_device_capture_begin(dev));
+    must(seo_sum_squares(dev, &(seo_sum_squares_args){.out = of_squares, .inp = grad}));
+    must(seo_clip_factor(dev, &clip));
+    for (int i = 0; i < 2; i++)
+        must(seo_add(dev, &(seo_add_args){.out = sum, .a = sum, .b = grad}));
+    must(seo_device_capture_end(dev, &graph));
+    expect_floats(dev, squares, 9, 1);
+    float want = 0;
+    for (int i = 0; i < 4; i++) {
+        const float value = (float)(i + 1);
+        float host[N], factor = 0;
+        for (int k = 0; k < N; k++) host[k] = value;
+        must(seo_device_copy_in(dev, g, host, sizeof host));
+        must(seo_graph_launch(graph));
+        want += 2 * value;
+        expect_floats(dev, x, want, N);
+        expect_floats(dev, squares, N * value * value, 1);
+        must(seo_device_copy_out(dev, &factor, hyper + SEO_HYPER_GRAD_FACTOR, sizeof factor));
+        assert_float_equal(factor, 1 / (sqrtf(N) * value), 1e-6);
+    }
+    seo_graph_close(graph);
+    seo_device_close(dev);
+}
+
 static void refuses_while_capturing(void **state) {
     (void)state;
     seo_device *dev = open_emulated();
@@ -394,6 +437,27 @@ static void closes_a_lost_device(void **state) {
     seo_device_close(dev);
 }
 
+/* With check_each an error is told by the operator in which it came up. */
+static void names_the_operator(void **state) {
+    (void)state;
+    seo_device *dev = NULL;
+    must(seo_device_open_simt(&(seo_simt_options){.cuda.check_each = true}, &dev));
+    assert_false(seo_device_has_graphs(dev));
+    const seo_cuda *cuda = seo_cuda_of(dev);
+    const seo_tensor x = seo_tensor_1d(device_floats(dev, 1, 4), SEO_DTYPE_F32, 4);
+    const seo_add_args args = {.out = x, .a = x, .b = x};
+    must(seo_add(dev, &args));
+    expect_floats(dev, x.data, 2, 4);
+    must(seo_cuda_check(test_note_fault(cuda->fault, SEO_CUDA_FAULT_TARGET, cuda->stream),
+                        "note_fault"));
+    must_fail(seo_add(dev, &args), SEO_ERR_ARG, "add: cross_entropy: a target outside");
+    simt_options_get()->quiet = 1;
+    must(seo_cuda_check(test_trap(cuda->stream), "trap"));
+    must_fail(seo_add(dev, &args), SEO_ERR_DEVICE, "add: cuda: queued work: unspecified launch");
+    seo_device_close(dev);
+    simt_clear_error();
+}
+
 static void tells_the_time(void **state) {
     (void)state;
     seo_device *dev = open_emulated();
@@ -422,18 +486,13 @@ static void tells_the_time(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        BACKEND_TEST(says_what_it_is),
-        BACKEND_TEST(tells_what_is_missing),
-        BACKEND_TEST(tells_how_much_is_missing),
-        BACKEND_TEST(counts_and_seals_memory),
-        BACKEND_TEST(copies_what_was_given),
-        BACKEND_TEST(copies_out_in_pieces),
-        BACKEND_TEST(replays_with_new_inputs),
-        BACKEND_TEST(refuses_while_capturing),
-        BACKEND_TEST(recovers_from_failed_captures),
-        BACKEND_TEST(reports_faults_of_kernels),
-        BACKEND_TEST(closes_a_lost_device),
-        BACKEND_TEST(tells_the_time),
+        BACKEND_TEST(says_what_it_is),           BACKEND_TEST(tells_what_is_missing),
+        BACKEND_TEST(tells_how_much_is_missing), BACKEND_TEST(counts_and_seals_memory),
+        BACKEND_TEST(copies_what_was_given),     BACKEND_TEST(copies_out_in_pieces),
+        BACKEND_TEST(replays_with_new_inputs),   BACKEND_TEST(replays_operators),
+        BACKEND_TEST(refuses_while_capturing),   BACKEND_TEST(recovers_from_failed_captures),
+        BACKEND_TEST(reports_faults_of_kernels), BACKEND_TEST(closes_a_lost_device),
+        BACKEND_TEST(names_the_operator),        BACKEND_TEST(tells_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

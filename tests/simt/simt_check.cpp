@@ -92,12 +92,21 @@ void check_start_block(block &b) {
     int threads = b.thread_count;
     b.agent_count = 3 * threads + 2 * b.warp_count;
     b.agent_clock.assign((size_t)b.agent_count, 0);
-    b.allocated.assign(WINDOW_BYTES / CELL_BYTES, 0);
-    memset(b.cells, 0, WINDOW_BYTES / CELL_BYTES * sizeof(shared_cell));
     auto zero = std::make_shared<const clock_vector>((size_t)b.agent_count, 0);
     for (cuda_thread &t : b.threads) {
         t.ordered.base = t.visible.base = zero;
         t.ordered.own[AGENT_THREAD] = 1;
+    }
+}
+
+void check_open(block &b, uint32_t offset, size_t bytes) {
+    if (!checking || bytes == 0) return;
+    size_t first = offset / CELL_BYTES;
+    size_t end = (offset + bytes + CELL_BYTES - 1) / CELL_BYTES;
+    if (b.allocated.size() < end) b.allocated.resize(end);
+    for (size_t i = first; i < end; i++) {
+        b.allocated[i] = true;
+        b.cells[i] = shared_cell{};
     }
 }
 
@@ -245,7 +254,7 @@ void check_shared(block &b, cuda_thread &t, uint32_t agent, uint32_t clock, uint
         return;
     }
     for (uint32_t i = addr / CELL_BYTES; i <= (addr + bytes - 1) / CELL_BYTES; i++) {
-        if (!b.allocated[i]) {
+        if (i >= b.allocated.size() || !b.allocated[i]) {
             report(&t, SIMT_OUT_OF_BOUNDS, caller,
                    "%s of shared memory +0x%x (%u bytes): not in any array", verb(write), addr,
                    bytes);

@@ -247,10 +247,7 @@ static cuda_thread *pick(worker &w) {
 static void smem_open(block &b, uint32_t offset, size_t bytes) {
     UNPOISON(b.window + offset, bytes);
     if (options().poison) memset(b.window + offset, 0xff, bytes);
-    if (!checking) return;
-    size_t first = offset / CELL_BYTES;
-    size_t end = (offset + bytes + CELL_BYTES - 1) / CELL_BYTES;
-    std::fill(b.allocated.begin() + (ptrdiff_t)first, b.allocated.begin() + (ptrdiff_t)end, 1);
+    check_open(b, offset, bytes);
 }
 
 unsigned char *dyn_smem() {

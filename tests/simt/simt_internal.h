@@ -210,7 +210,7 @@ struct block {
     /* checker */
     int agent_count;
     std::vector<uint32_t> agent_clock;
-    std::vector<uint8_t> allocated; /* by cell */
+    std::vector<bool> allocated; /* by cell */
     shared_cell *cells;
     std::vector<uint64_t> blocks_before; /* bits: ordered by a fence and an atomic */
 };
@@ -288,6 +288,8 @@ uint32_t agent_of(const block &b, const cuda_thread &t, agent_kind kind);
 uint32_t agent_tick(block &b, uint32_t agent);
 std::string agent_name(const block &b, uint32_t agent);
 void check_start_block(block &b);
+/* An array of shared memory begins: nobody has touched it. */
+void check_open(block &b, uint32_t offset, size_t bytes);
 void check_start_launch(uint32_t blocks);
 /* A barrier with memory ordering among these threads. */
 void check_join(block &b, cuda_thread *const *threads, int count);

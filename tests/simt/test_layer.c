@@ -179,6 +179,10 @@ static void test_right_kernels(void **unused) {
         assert_string_equal(layer_run(FAMILY_MMA, MMA_RIGHT), "none");
         assert_string_equal(layer_run(FAMILY_WGMMA, WGMMA_RIGHT), "none");
     }
+    simt_options_get()->preempt = 50;
+    assert_string_equal(layer_run(FAMILY_NORM, NORM_RIGHT), "none");
+    assert_string_equal(layer_run(FAMILY_WGMMA, WGMMA_RIGHT), "none");
+    simt_options_get()->preempt = 0;
     simt_options_get()->workers = 2;
     assert_string_equal(layer_run(FAMILY_MMA, MMA_RIGHT), "none");
     assert_string_equal(layer_run(FAMILY_WGMMA, WGMMA_RIGHT), "none");
@@ -373,6 +377,42 @@ static void test_wgmma_registers(void **unused) {
     }
 }
 
+/* Sums worked out by hand: exact with one rounding; sm_80, 8 terms at 24 bits behind the largest's
+ * leading one; sm_90, 16 terms at 25 bits; both cut instead of rounding. */
+static void test_mma_models(void **unused) {
+    (void)unused;
+    enum { TWO_M12 = 0x3980, TWO_M13 = 0x3900, ONE_HALF_TWO_M12 = 0x39c0, ONE = 0x3f80 };
+    static const struct {
+        uint16_t a, b;
+        int terms;
+        float c, sums[3];
+    } rows[] = {
+        /* 16 products of 2^-25 beside 1 */
+        {TWO_M12, TWO_M13, 16, 1, {1 + 0x1p-21f, 1, 1 + 0x1p-21f}},
+        {TWO_M12, TWO_M13, 16, -1, {-1 + 0x1p-21f, -1, -1 + 0x1p-21f}},
+        /* one product of 1.5 * 2^-24 beside 1: rounds up, is cut */
+        {TWO_M12, ONE_HALF_TWO_M12, 1, 1, {1 + 0x1p-23f, 1, 1}},
+        /* no alignment lost */
+        {ONE, ONE, 16, 0.5f, {16.5f, 16.5f, 16.5f}},
+        {ONE, ONE, 0, -0x1p-126f, {-0x1p-126f, -0x1p-126f, -0x1p-126f}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (int model = 0; model < 3; model++) {
+            uint32_t got[128];
+            uint32_t *out = device_words(128);
+            simt_options_get()->mma_model = model;
+            assert_int_equal(
+                warp_product((float *)out, rows[i].a, rows[i].b, rows[i].terms, rows[i].c),
+                cudaSuccess);
+            words_to_host(got, out, 128);
+            uint32_t right;
+            memcpy(&right, &rows[i].sums[model], sizeof right);
+            for (int at = 0; at < 128; at++) assert_int_equal(got[at], right);
+        }
+    }
+    simt_options_get()->mma_model = SIMT_MMA_EXACT;
+}
+
 static int quiet_and_clean(void **unused) {
     (void)unused;
     simt_clear_error();
@@ -389,8 +429,8 @@ int main(void) {
         LAYER_TEST(test_matrices),        LAYER_TEST(test_hand_over),
         LAYER_TEST(test_wgmma_registers), LAYER_TEST(test_right_kernels),
         LAYER_TEST(test_resident_blocks), LAYER_TEST(test_bank_conflicts),
-        LAYER_TEST(test_misaligned_base), LAYER_TEST(test_planted_bugs),
-        LAYER_TEST(test_report)};
+        LAYER_TEST(test_misaligned_base), LAYER_TEST(test_mma_models),
+        LAYER_TEST(test_planted_bugs),    LAYER_TEST(test_report)};
     layer_problems_init();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

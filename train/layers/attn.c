@@ -12,34 +12,37 @@ seo_err seo_attn_params(seo_params *params, seo_scope scope, double std, double 
     return seo_linear_params(params, scope, "attn.proj", proj_std, &attn->proj);
 }
 
-seo_err seo_attn_plan(seo_slab *slab, int64_t batch, int64_t positions, seo_attn *attn) {
+/* A statistic of each query and head. */
+static seo_err plan_per_head(const seo_plan *plan, const char *name, const seo_attn *attn,
+                             seo_tensor *out) {
+    const int64_t dims[3] = {plan->batch, attn->head_count, plan->positions};
+    return seo_slab_add(plan->slab, name, SEO_DTYPE_F32, 3, dims, out);
+}
+
+seo_err seo_attn_plan(const seo_plan *plan, seo_attn *attn) {
     seo_err err = SEO_OK;
-    const int64_t rows = batch * positions;
-    const int64_t lse[3] = {batch, attn->head_count, positions};
-    SEO_TRY(seo_plan_rows(slab, "attn.qkv", rows, 3 * attn->width, &attn->qkv_out));
-    SEO_TRY(seo_plan_rows(slab, "attn.mix", rows, attn->width, &attn->mix));
-    SEO_TRY(seo_slab_add(slab, "attn.lse", SEO_DTYPE_F32, 3, lse, &attn->lse));
+    SEO_TRY(seo_plan_rows(plan, "attn.qkv", 3 * attn->width, &attn->qkv_out));
+    SEO_TRY(seo_plan_rows(plan, "attn.mix", attn->width, &attn->mix));
+    SEO_TRY(plan_per_head(plan, "attn.lse", attn, &attn->lse));
 done:
     return err;
 }
 
-seo_err seo_attn_plan_cache(seo_slab *slab, int64_t positions, seo_attn *attn) {
+seo_err seo_attn_plan_cache(const seo_plan *plan, seo_attn *attn) {
     seo_err err = SEO_OK;
-    const int64_t dims[3] = {1, positions, attn->width};
-    SEO_TRY(seo_slab_add(slab, "attn.cache_k", SEO_DTYPE_F32, 3, dims, &attn->cache_k));
-    SEO_TRY(seo_slab_add(slab, "attn.cache_v", SEO_DTYPE_F32, 3, dims, &attn->cache_v));
+    const int64_t dims[3] = {plan->batch, plan->positions, attn->width};
+    SEO_TRY(seo_slab_add(plan->slab, "attn.cache_k", plan->storage, 3, dims, &attn->cache_k));
+    SEO_TRY(seo_slab_add(plan->slab, "attn.cache_v", plan->storage, 3, dims, &attn->cache_v));
 done:
     return err;
 }
 
-seo_err seo_attn_plan_scratch(seo_slab *slab, int64_t batch, int64_t positions,
-                              const seo_attn *attn, seo_attn_scratch *scratch) {
+seo_err seo_attn_plan_scratch(const seo_plan *plan, const seo_attn *attn,
+                              seo_attn_scratch *scratch) {
     seo_err err = SEO_OK;
-    const int64_t rows = batch * positions;
-    const int64_t delta[3] = {batch, attn->head_count, positions};
-    SEO_TRY(seo_plan_rows(slab, "attn.dqkv", rows, 3 * attn->width, &scratch->dqkv));
-    SEO_TRY(seo_plan_rows(slab, "attn.dmix", rows, attn->width, &scratch->dmix));
-    SEO_TRY(seo_slab_add(slab, "attn.delta", SEO_DTYPE_F32, 3, delta, &scratch->delta));
+    SEO_TRY(seo_plan_rows(plan, "attn.dqkv", 3 * attn->width, &scratch->dqkv));
+    SEO_TRY(seo_plan_rows(plan, "attn.dmix", attn->width, &scratch->dmix));
+    SEO_TRY(plan_per_head(plan, "attn.delta", attn, &scratch->delta));
 done:
     return err;
 }

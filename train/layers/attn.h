@@ -25,10 +25,10 @@ typedef struct seo_attn_scratch {
 /* Rows "attn.qkv.*" and "attn.proj.*"; proj_std is that of a residual projection. */
 seo_err seo_attn_params(seo_params *params, seo_scope scope, double std, double proj_std,
                         seo_attn *attn);
-seo_err seo_attn_plan(seo_slab *slab, int64_t batch, int64_t positions, seo_attn *attn);
-seo_err seo_attn_plan_cache(seo_slab *slab, int64_t positions, seo_attn *attn);
-seo_err seo_attn_plan_scratch(seo_slab *slab, int64_t batch, int64_t positions,
-                              const seo_attn *attn, seo_attn_scratch *scratch);
+seo_err seo_attn_plan(const seo_plan *plan, seo_attn *attn);
+seo_err seo_attn_plan_cache(const seo_plan *plan, seo_attn *attn);
+seo_err seo_attn_plan_scratch(const seo_plan *plan, const seo_attn *attn,
+                              seo_attn_scratch *scratch);
 
 /* out (R, C) = projection of the heads' mix of inp, after dropout. */
 seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,

@@ -10,7 +10,7 @@ seo_err seo_embed_params(seo_params *params, int64_t vocab_size, int64_t positio
                          seo_embed *embed) {
     const seo_scope scope = {.block = SEO_PARAM_NO_BLOCK};
     const seo_err err =
-        seo_scope_matrix(params, scope, "wte", vocab_size, embed->width, std, &embed->wte);
+        seo_scope_padded(params, scope, "wte", vocab_size, embed->width, std, &embed->wte);
     if (err != SEO_OK) return err;
     return seo_scope_matrix(params, scope, "wpe", positions, embed->width, std, &embed->wpe);
 }
@@ -29,12 +29,13 @@ seo_err seo_embed_forward(const seo_pass *pass, const seo_embed *embed, const se
 }
 
 seo_err seo_embed_backward(const seo_pass *pass, const seo_embed *embed, const seo_tensor *ids,
-                           const seo_tensor *dout) {
+                           const seo_tensor *groups, const seo_tensor *dout) {
     const seo_tensor dx = seo_view_sequences(pass, dout, embed->width);
     const seo_err err = seo_pass_dropout(pass, SITE_EMBED, dx, dx);
     if (err != SEO_OK) return err;
     return seo_embedding_bwd(pass->dev, &(seo_embedding_bwd_args){.dwte = pass->grads[embed->wte],
                                                                   .dwpe = pass->grads[embed->wpe],
                                                                   .dout = dx,
-                                                                  .ids = ids_view(pass, ids)});
+                                                                  .ids = ids_view(pass, ids),
+                                                                  .groups = *groups});
 }

@@ -2,28 +2,41 @@
 
 #include "base/check.h"
 
-/* Large enough that a product with the vocabulary runs at full speed, small enough to be a minor
- * part of a run's memory. */
-enum { CHUNK_ROWS_MIN = 256, CHUNK_BYTES = 256 << 20 };
+enum { CHUNK_ROWS_MIN = 256 };
 
-seo_err seo_head_plan(seo_slab *slab, int64_t rows, seo_head *head) {
-    const int64_t fit = CHUNK_BYTES / (4 * head->vocab_size);
-    head->chunk_rows = seo_min_i64(rows, seo_max_i64(fit, CHUNK_ROWS_MIN));
-    return seo_plan_rows(slab, "head.logits", head->chunk_rows, head->vocab_size, &head->logits);
+void seo_head_tie(const seo_params *params, int64_t wte, seo_head *head) {
+    const seo_param *param = &params->items[wte];
+    *head = (seo_head){.wte = wte,
+                       .width = param->dims[1],
+                       .vocab_size = param->dims[0],
+                       .padded = param->memory_rows};
 }
 
-/* Rows [first, first + count) of a (R, width) f32 tensor. */
+seo_err seo_head_plan(const seo_plan *plan, int64_t rows, seo_head *head) {
+    const int64_t fit = plan->logits_bytes / (seo_dtype_bytes(plan->storage) * head->padded);
+    head->chunk_rows = seo_min_i64(rows, seo_max_i64(fit, CHUNK_ROWS_MIN));
+    const int64_t dims[2] = {head->chunk_rows, head->padded};
+    return seo_slab_add(plan->slab, "head.logits", plan->storage, 2, dims, &head->logits);
+}
+
+/* Rows [first, first + count) of a (R, width) tensor. */
 static seo_tensor rows_at(const seo_tensor *t, int64_t first, int64_t count, int64_t width) {
-    return seo_tensor_2d((float *)t->data + first * width, SEO_DTYPE_F32, count, width);
+    char *from = (char *)t->data + first * width * seo_dtype_bytes(t->dtype);
+    return seo_tensor_2d(from, t->dtype, count, width);
+}
+
+static seo_tensor padded_wte(const seo_pass *pass, const seo_head *head,
+                             const seo_tensor *tensors) {
+    return seo_param_padded(pass->table, tensors, head->wte);
 }
 
 seo_err seo_head_logits(const seo_pass *pass, const seo_head *head, const seo_tensor *inp,
                         int64_t first, int64_t count) {
     SEO_ASSERT(count <= head->chunk_rows && first + count <= seo_pass_rows(pass));
     return seo_matmul(pass->dev,
-                      &(seo_matmul_args){.out = rows_at(&head->logits, 0, count, head->vocab_size),
+                      &(seo_matmul_args){.out = rows_at(&head->logits, 0, count, head->padded),
                                          .a = rows_at(inp, first, count, head->width),
-                                         .b = pass->params[head->wte],
+                                         .b = padded_wte(pass, head, pass->params),
                                          .layout = SEO_MATMUL_NT});
 }
 
@@ -31,12 +44,12 @@ seo_err seo_head_logits(const seo_pass *pass, const seo_head *head, const seo_te
 static seo_err chunk_backward(const seo_pass *pass, const seo_head *head, seo_tensor inp,
                               seo_tensor dinp) {
     seo_err err = SEO_OK;
-    const seo_tensor dlogits = rows_at(&head->logits, 0, inp.dims[0], head->vocab_size);
+    const seo_tensor dlogits = rows_at(&head->logits, 0, inp.dims[0], head->padded);
     SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = dinp,
                                                      .a = dlogits,
-                                                     .b = pass->params[head->wte],
+                                                     .b = padded_wte(pass, head, pass->params),
                                                      .layout = SEO_MATMUL_NN}));
-    SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = pass->grads[head->wte],
+    SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = padded_wte(pass, head, pass->grads),
                                                      .a = dlogits,
                                                      .b = inp,
                                                      .layout = SEO_MATMUL_TN,
@@ -56,7 +69,7 @@ seo_err seo_head_loss(const seo_pass *pass, const seo_head *head, const seo_tens
             pass->dev,
             &(seo_cross_entropy_args){
                 .loss = seo_tensor_1d((float *)targets->losses.data + first, SEO_DTYPE_F32, count),
-                .logits = rows_at(&head->logits, 0, count, head->vocab_size),
+                .logits = rows_at(&head->logits, 0, count, head->padded),
                 .targets =
                     seo_tensor_1d((int32_t *)targets->ids.data + first, SEO_DTYPE_I32, count),
                 .vocab_size = head->vocab_size,

@@ -14,8 +14,9 @@ extern "C" {
 typedef struct seo_head {
     int64_t wte; /* row */
     int64_t width, vocab_size;
+    int64_t padded; /* P: vocab_size with the padding that wte has in memory */
     int64_t chunk_rows;
-    seo_tensor logits; /* (chunk_rows, vocab_size) */
+    seo_tensor logits; /* (chunk_rows, P); what the padding holds is no logit */
 } seo_head;
 
 typedef struct seo_head_targets {
@@ -25,8 +26,10 @@ typedef struct seo_head_targets {
     float grad_scale;
 } seo_head_targets;
 
-/* Plans the buffer for passes of up to `rows` rows. */
-seo_err seo_head_plan(seo_slab *slab, int64_t rows, seo_head *head);
+/* Row wte of the table is the token embedding's; the widths follow from it. */
+void seo_head_tie(const seo_params *params, int64_t wte, seo_head *head);
+/* Plans the buffer, for at most `rows` rows at a time. */
+seo_err seo_head_plan(const seo_plan *plan, int64_t rows, seo_head *head);
 /* head->logits rows [0, count) = logits of rows [first, first + count) of inp; count <= chunk_rows.
  */
 seo_err seo_head_logits(const seo_pass *pass, const seo_head *head, const seo_tensor *inp,

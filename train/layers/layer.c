@@ -4,10 +4,9 @@
 
 #include "base/check.h"
 
-seo_err seo_plan_rows(seo_slab *slab, const char *name, int64_t rows, int64_t width,
-                      seo_tensor *out) {
-    const int64_t dims[2] = {rows, width};
-    return seo_slab_add(slab, name, SEO_DTYPE_F32, 2, dims, out);
+seo_err seo_plan_rows(const seo_plan *plan, const char *name, int64_t width, seo_tensor *out) {
+    const int64_t dims[2] = {seo_plan_row_count(plan), width};
+    return seo_slab_add(plan->slab, name, plan->storage, 2, dims, out);
 }
 
 static seo_err add(seo_params *params, seo_scope scope, const char *name, seo_param *param,
@@ -28,6 +27,14 @@ seo_err seo_scope_matrix(seo_params *params, seo_scope scope, const char *name, 
     return add(params, scope, name, &param, row);
 }
 
+seo_err seo_scope_padded(seo_params *params, seo_scope scope, const char *name, int64_t out,
+                         int64_t in, double std, int64_t *row) {
+    const seo_err err = seo_scope_matrix(params, scope, name, out, in, std, row);
+    if (err != SEO_OK) return err;
+    params->items[*row].memory_rows = seo_round_up(out, seo_max_i64(params->row_multiple, 1));
+    return SEO_OK;
+}
+
 seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, int64_t count,
                          seo_init init, int64_t *row) {
     seo_param param = {.rank = 1, .dims = {count, 0}, .init = init};
@@ -36,14 +43,13 @@ seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, 
 
 seo_err seo_pass_dropout(const seo_pass *pass, uint32_t site, seo_tensor out, seo_tensor inp) {
     if (pass->dropout <= 0 && out.data == inp.data) return SEO_OK;
-    return seo_dropout(pass->dev,
-                       &(seo_dropout_args){.out = out,
-                                           .inp = inp,
-                                           .key = {.seed = pass->seed,
-                                                   .purpose = SEO_PURPOSE_DROPOUT | site << 8,
-                                                   .step = pass->step},
-                                           .first_index = pass->first_row * inp.dims[inp.rank - 1],
-                                           .rate = pass->dropout});
+    return seo_dropout(
+        pass->dev,
+        &(seo_dropout_args){.out = out,
+                            .inp = inp,
+                            .place = pass->place,
+                            .key = {.seed = pass->seed, .purpose = SEO_PURPOSE_DROPOUT | site << 8},
+                            .rate = pass->dropout});
 }
 
 seo_err seo_linear_params(seo_params *params, seo_scope scope, const char *name, double std,

@@ -20,13 +20,13 @@ extern "C" {
 /* One pass over a micro-batch. */
 typedef struct seo_pass {
     seo_device *dev;
-    const seo_tensor *params; /* by table row */
-    const seo_tensor *grads;  /* by table row; NULL without a backward */
+    const seo_params *table;
+    const seo_tensor *params; /* by table row, in the storage type */
+    const seo_tensor *grads;  /* by table row, f32; NULL without a backward */
     int64_t batch, positions; /* B and T of this pass */
     float dropout;            /* rate; 0: none */
-    uint64_t seed;            /* of the masks, with the step */
-    uint32_t step;
-    int64_t first_row; /* of the masks: this pass's first row in the global batch */
+    uint64_t seed;            /* of the masks, with the place */
+    seo_tensor place;         /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
 } seo_pass;
 
 static inline int64_t seo_pass_rows(const seo_pass *pass) {
@@ -43,9 +43,20 @@ static inline seo_tensor seo_view_sequences(const seo_pass *pass, const seo_tens
     return seo_tensor_3d(t->data, t->dtype, pass->batch, pass->positions, width);
 }
 
-/* Declares an f32 activation of (rows, width). */
-seo_err seo_plan_rows(seo_slab *slab, const char *name, int64_t rows, int64_t width,
-                      seo_tensor *out);
+/* What activations are planned for. */
+typedef struct seo_plan {
+    seo_slab *slab;
+    seo_dtype storage;        /* of activations; statistics are f32 */
+    int64_t batch, positions; /* of the largest pass */
+    int64_t logits_bytes;     /* about the most that a chunk of logits may take */
+} seo_plan;
+
+static inline int64_t seo_plan_row_count(const seo_plan *plan) {
+    return plan->batch * plan->positions;
+}
+
+/* Declares an activation of (B*T, width) in the storage type. */
+seo_err seo_plan_rows(const seo_plan *plan, const char *name, int64_t width, seo_tensor *out);
 
 /* Where a name stands in the table: prefix "blocks.3." or "", and the block's number. */
 typedef struct seo_scope {
@@ -53,6 +64,9 @@ typedef struct seo_scope {
 } seo_scope;
 /* Adds a row named scope + name: a matrix (out, in) of normal numbers with decay ... */
 seo_err seo_scope_matrix(seo_params *params, seo_scope scope, const char *name, int64_t out,
+                         int64_t in, double std, int64_t *row);
+/* ... the same with its rows padded to the table's row_multiple ... */
+seo_err seo_scope_padded(seo_params *params, seo_scope scope, const char *name, int64_t out,
                          int64_t in, double std, int64_t *row);
 /* ... or a vector of one value without decay. */
 seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, int64_t count,

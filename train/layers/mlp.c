@@ -9,10 +9,10 @@ seo_err seo_mlp_params(seo_params *params, seo_scope scope, double std, double p
     return seo_linear_params(params, scope, "mlp.proj", proj_std, &mlp->proj);
 }
 
-seo_err seo_mlp_plan(seo_slab *slab, int64_t rows, seo_mlp *mlp) {
-    const seo_err err = seo_plan_rows(slab, "mlp.fc", rows, mlp->inner, &mlp->fc_out);
+seo_err seo_mlp_plan(const seo_plan *plan, seo_mlp *mlp) {
+    const seo_err err = seo_plan_rows(plan, "mlp.fc", mlp->inner, &mlp->fc_out);
     if (err != SEO_OK) return err;
-    return seo_plan_rows(slab, "mlp.gelu", rows, mlp->inner, &mlp->gelu_out);
+    return seo_plan_rows(plan, "mlp.gelu", mlp->inner, &mlp->gelu_out);
 }
 
 static seo_gelu gelu_of(const seo_mlp *mlp) {

@@ -18,7 +18,7 @@ typedef struct seo_mlp {
 /* Rows "mlp.fc.*" and "mlp.proj.*"; proj_std is that of a residual projection. */
 seo_err seo_mlp_params(seo_params *params, seo_scope scope, double std, double proj_std,
                        seo_mlp *mlp);
-seo_err seo_mlp_plan(seo_slab *slab, int64_t rows, seo_mlp *mlp);
+seo_err seo_mlp_plan(const seo_plan *plan, seo_mlp *mlp);
 /* out (R, width) =, after dropout. */
 seo_err seo_mlp_forward(const seo_pass *pass, const seo_mlp *mlp, const seo_tensor *inp,
                         const seo_tensor *out);

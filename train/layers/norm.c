@@ -12,11 +12,12 @@ seo_err seo_norm_params(seo_params *params, seo_scope scope, const char *name, s
     return seo_scope_vector(params, scope, full, norm->width, SEO_INIT_ZEROS, &norm->bias);
 }
 
-seo_err seo_norm_plan(seo_slab *slab, int64_t rows, seo_norm *norm) {
+seo_err seo_norm_plan(const seo_plan *plan, seo_norm *norm) {
     seo_err err = SEO_OK;
-    SEO_TRY(seo_plan_rows(slab, "norm.out", rows, norm->width, &norm->out));
-    SEO_TRY(seo_slab_add(slab, "norm.mean", SEO_DTYPE_F32, 1, &rows, &norm->mean));
-    SEO_TRY(seo_slab_add(slab, "norm.rstd", SEO_DTYPE_F32, 1, &rows, &norm->rstd));
+    const int64_t rows = seo_plan_row_count(plan);
+    SEO_TRY(seo_plan_rows(plan, "norm.out", norm->width, &norm->out));
+    SEO_TRY(seo_slab_add(plan->slab, "norm.mean", SEO_DTYPE_F32, 1, &rows, &norm->mean));
+    SEO_TRY(seo_slab_add(plan->slab, "norm.rstd", SEO_DTYPE_F32, 1, &rows, &norm->rstd));
 done:
     return err;
 }

@@ -8,15 +8,11 @@
 extern "C" {
 #endif
 
-/* The memory a model is planned for. */
-typedef struct seo_family_plan {
-    seo_model_mode mode;
-    int64_t batch, positions; /* of the largest pass */
-} seo_family_plan;
-
 /* What a pass reads and leaves, in device memory. */
 typedef struct seo_family_io {
     seo_tensor ids, targets; /* (B, T) i32 */
+    seo_tensor groups;       /* seo_groups_build of ids, with a backward; rank 0 where the device
+                              * does without */
     seo_tensor losses;       /* =  (B * T) f32 */
     float grad_scale;
 } seo_family_io;
@@ -29,15 +25,15 @@ typedef struct seo_family_ops {
     seo_err (*open)(const seo_model_config *config, void **state);
     void (*close)(void *state);
     seo_err (*params)(void *state, seo_params *params);
-    seo_err (*plan)(void *state, const seo_family_plan *plan, seo_slab *slab);
+    seo_err (*plan)(void *state, seo_model_mode mode, const seo_plan *plan);
     void (*bound)(void *state); /* the slab has its addresses */
     seo_err (*forward)(void *state, const seo_pass *pass, const seo_family_io *io);
     seo_err (*forward_backward)(void *state, const seo_pass *pass, const seo_family_io *io);
     /* The pass's positions follow `cached` earlier ones. */
     seo_err (*forward_cached)(void *state, const seo_pass *pass, const seo_tensor *ids,
                               int64_t cached);
-    /* Logits of rows [first, first + count) of the last forward: *logits (rows, vocab_size) in the
-     * state's memory. May give fewer rows than asked for, at least one. */
+    /* Logits of rows [first, first + count) of the last forward: *logits (rows, vocab_size or more:
+     * padding) in the state's memory. May give fewer rows than asked for, at least one. */
     seo_err (*logits)(void *state, const seo_pass *pass, int64_t first, int64_t count,
                       seo_tensor *logits);
 } seo_family_ops;

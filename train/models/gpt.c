@@ -121,55 +121,52 @@ static seo_err gpt_params(void *state, seo_params *params) {
     }
     SEO_TRY(seo_norm_params(params, (seo_scope){.block = SEO_PARAM_NO_BLOCK}, "norm_final",
                             &g->norm_final));
-    g->head = (seo_head){.wte = g->embed.wte, .width = m->hidden_size, .vocab_size = m->vocab_size};
+    seo_head_tie(params, g->embed.wte, &g->head);
 done:
     return err;
 }
 
-static seo_err plan_scratch(gpt *g, const seo_family_plan *plan, seo_slab *slab) {
+static seo_err plan_scratch(gpt *g, const seo_plan *plan) {
     seo_err err = SEO_OK;
-    const int64_t rows = plan->batch * plan->positions, c = g->config.hidden_size;
+    const int64_t c = g->config.hidden_size;
     gpt_scratch *s = &g->scratch;
-    SEO_TRY(seo_plan_rows(slab, "dx", rows, c, &s->dx));
-    SEO_TRY(seo_plan_rows(slab, "dbranch", rows, c, &s->dbranch));
-    if (g->config.dropout > 0) SEO_TRY(seo_plan_rows(slab, "dmasked", rows, c, &s->dmasked));
-    SEO_TRY(seo_plan_rows(slab, "dinner", rows, g->config.ffn_hidden_size, &s->dinner));
-    SEO_TRY(
-        seo_attn_plan_scratch(slab, plan->batch, plan->positions, &g->blocks[0].attn, &s->attn));
+    SEO_TRY(seo_plan_rows(plan, "dx", c, &s->dx));
+    SEO_TRY(seo_plan_rows(plan, "dbranch", c, &s->dbranch));
+    if (g->config.dropout > 0) SEO_TRY(seo_plan_rows(plan, "dmasked", c, &s->dmasked));
+    SEO_TRY(seo_plan_rows(plan, "dinner", g->config.ffn_hidden_size, &s->dinner));
+    SEO_TRY(seo_attn_plan_scratch(plan, &g->blocks[0].attn, &s->attn));
 done:
     return err;
 }
 
-static seo_err plan_block(gpt_block *b, const seo_family_plan *plan, int64_t width,
-                          seo_slab *slab) {
+static seo_err plan_block(gpt_block *b, const seo_plan *plan, int64_t width) {
     seo_err err = SEO_OK;
-    const int64_t rows = plan->batch * plan->positions;
-    SEO_TRY(seo_plan_rows(slab, "x", rows, width, &b->x));
-    SEO_TRY(seo_norm_plan(slab, rows, &b->norm1));
-    SEO_TRY(seo_attn_plan(slab, plan->batch, plan->positions, &b->attn));
-    SEO_TRY(seo_plan_rows(slab, "mid", rows, width, &b->mid));
-    SEO_TRY(seo_norm_plan(slab, rows, &b->norm2));
-    SEO_TRY(seo_mlp_plan(slab, rows, &b->mlp));
+    SEO_TRY(seo_plan_rows(plan, "x", width, &b->x));
+    SEO_TRY(seo_norm_plan(plan, &b->norm1));
+    SEO_TRY(seo_attn_plan(plan, &b->attn));
+    SEO_TRY(seo_plan_rows(plan, "mid", width, &b->mid));
+    SEO_TRY(seo_norm_plan(plan, &b->norm2));
+    SEO_TRY(seo_mlp_plan(plan, &b->mlp));
 done:
     return err;
 }
 
-static seo_err gpt_plan(void *state, const seo_family_plan *plan, seo_slab *slab) {
+static seo_err gpt_plan(void *state, seo_model_mode mode, const seo_plan *plan) {
     seo_err err = SEO_OK;
     gpt *g = state;
-    const int64_t rows = plan->batch * plan->positions, c = g->config.hidden_size;
-    const bool generate = plan->mode == SEO_MODEL_GENERATE;
-    g->shared = plan->mode != SEO_MODEL_TRAIN;
+    const int64_t rows = seo_plan_row_count(plan), c = g->config.hidden_size;
+    const bool generate = mode == SEO_MODEL_GENERATE;
+    g->shared = mode != SEO_MODEL_TRAIN;
     for (int64_t l = 0; l < g->config.num_layers; l++) {
-        if (l == 0 || !g->shared) SEO_TRY(plan_block(&g->blocks[l], plan, c, slab));
-        if (generate) SEO_TRY(seo_attn_plan_cache(slab, g->config.seq_len, &g->blocks[l].attn));
+        if (l == 0 || !g->shared) SEO_TRY(plan_block(&g->blocks[l], plan, c));
+        if (generate) SEO_TRY(seo_attn_plan_cache(plan, &g->blocks[l].attn));
     }
-    SEO_TRY(seo_plan_rows(slab, "branch", rows, c, &g->branch));
-    SEO_TRY(seo_plan_rows(slab, "x_final", rows, c, &g->x_final));
-    SEO_TRY(seo_norm_plan(slab, rows, &g->norm_final));
+    SEO_TRY(seo_plan_rows(plan, "branch", c, &g->branch));
+    SEO_TRY(seo_plan_rows(plan, "x_final", c, &g->x_final));
+    SEO_TRY(seo_norm_plan(plan, &g->norm_final));
     SEO_TRY(
-        seo_head_plan(slab, generate ? seo_min_i64(rows, GENERATE_LOGIT_ROWS) : rows, &g->head));
-    if (plan->mode == SEO_MODEL_TRAIN) SEO_TRY(plan_scratch(g, plan, slab));
+        seo_head_plan(plan, generate ? seo_min_i64(rows, GENERATE_LOGIT_ROWS) : rows, &g->head));
+    if (mode == SEO_MODEL_TRAIN) SEO_TRY(plan_scratch(g, plan));
 done:
     return err;
 }
@@ -302,7 +299,7 @@ static seo_err gpt_forward_backward(void *state, const seo_pass *pass, const seo
         const gpt_block *before = l > 0 ? &g->blocks[l - 1] : NULL;
         SEO_TRY(block_backward(g, pass, &g->blocks[l], before));
     }
-    SEO_TRY(seo_embed_backward(pass, &g->embed, &io->ids, &s->dx));
+    SEO_TRY(seo_embed_backward(pass, &g->embed, &io->ids, &io->groups, &s->dx));
 done:
     return err;
 }
@@ -316,7 +313,7 @@ static seo_err gpt_logits(void *state, const seo_pass *pass, int64_t first, int6
                           seo_tensor *logits) {
     gpt *g = state;
     const int64_t rows = seo_min_i64(count, g->head.chunk_rows);
-    *logits = seo_tensor_2d(g->head.logits.data, SEO_DTYPE_F32, rows, g->config.vocab_size);
+    *logits = seo_tensor_2d(g->head.logits.data, g->head.logits.dtype, rows, g->head.padded);
     return seo_head_logits(pass, &g->head, &g->norm_final.out, first, rows);
 }
 

@@ -6,6 +6,10 @@
  * once; passes allocate nothing. Training keeps every block's activations, gradients and scratch;
  * the other modes reuse one block's. Gradients accumulate until they are zeroed.
  *
+ * Activations and what passes read of the parameters are of one storage type, f32 or bf16. In bf16
+ * training keeps an f32 master of each parameter besides (or, when asked, none: the optimizer then
+ * rounds stochastically); gradients are f32 always.
+ *
  * Work is queued on the device; what a function leaves on the device is there after seo_device_sync
  * or a copy_out. */
 #pragma once
@@ -39,6 +43,8 @@ typedef struct seo_model_args {
     seo_model_mode mode;
     int64_t batch;      /* most sequences in one pass; 1 for SEO_MODEL_GENERATE */
     uint64_t seed;      /* of the dropout masks */
+    seo_dtype storage;  /* bf16: only on a device that has it */
+    bool no_master;     /* training in bf16: the parameters are bf16 as well */
     bool uninitialised; /* parameters will be read from a checkpoint: leave them 0 */
 } seo_model_args;
 
@@ -55,7 +61,14 @@ seo_err seo_model_count(const seo_model_config *config, int64_t *out);
 const seo_params *seo_model_table(const seo_model *model);
 const seo_model_config *seo_model_config_of(const seo_model *model);
 seo_device *seo_model_device(const seo_model *model);
+/* What is trained and saved: f32, or the storage type where there is no master. Who changes it
+ * calls seo_model_refresh, which makes the working copies anew. */
 seo_param_set *seo_model_weights(seo_model *model);
+seo_err seo_model_refresh(seo_model *model);
+/* What passes read, when weights are its master; else NULL. */
+const seo_param_set *seo_model_working(const seo_model *model);
+seo_dtype seo_model_storage(const seo_model *model);
+uint64_t seo_model_seed(const seo_model *model);
 seo_param_set *seo_model_grads(seo_model *model); /* NULL but in SEO_MODEL_TRAIN */
 int64_t seo_model_activation_bytes(const seo_model *model);
 /* Room for the losses of one pass, (batch * seq_len) f32, for callers that need no more. */
@@ -67,6 +80,8 @@ typedef struct seo_pass_args {
     const int32_t *ids;     /* sequence b, position t: ids[b * stride + t] */
     const int32_t *targets; /* likewise; SEO_TARGET_IGNORE: does not count */
     int64_t stride;         /* >= positions */
+    const int32_t *groups;  /* opt: seo_groups_build of the ids in their order; for a backward on a
+                             * GPU, where it is built if it is not given */
     int64_t batch;          /* 1 .. the model's */
     int64_t positions;      /* 1 .. seq_len */
     seo_tensor losses;      /* =  (batch * positions) f32, device memory: nats, 0 where ignored */
@@ -98,8 +113,8 @@ typedef struct seo_cached_args {
 } seo_cached_args;
 seo_err seo_model_forward_cached(seo_model *model, const seo_cached_args *pass);
 
-/* Copies one parameter or gradient between host and device by name; SEO_ERR_MISSING for a name the
- * table lacks. `count` must be its number of elements (SEO_ERR_SHAPE). */
+/* Copies one parameter or gradient between host and device by name, as f32; SEO_ERR_MISSING for a
+ * name the table lacks. `count` must be its number of elements (SEO_ERR_SHAPE). */
 seo_err seo_model_set_param(seo_model *model, const char *name, const float *values, int64_t count);
 seo_err seo_model_get_param(seo_model *model, const char *name, float *values, int64_t count);
 seo_err seo_model_get_grad(seo_model *model, const char *name, float *values, int64_t count);

@@ -89,6 +89,9 @@ cudaError_t warp_votes(uint32_t *out, uint32_t predicates);
 /* Tiles through shared memory: stored by stmatrix, loaded by ldmatrix, each transposed or not. */
 cudaError_t warp_matrices(uint32_t *out, const uint32_t *in, int store_transposed,
                           int load_transposed);
+/* out[16, 8] = c + a b: every element of a is `a`, of b is `b` for the first `terms` of k and else
+ * 0, of c is `c`; a and b bf16. */
+cudaError_t warp_product(float *out, uint16_t a, uint16_t b, int terms, float c);
 /* One warp hands a value to the other through a named barrier: bar.arrive and bar.sync. */
 cudaError_t warp_hand_over(uint32_t *out);
 

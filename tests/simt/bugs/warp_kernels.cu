@@ -52,6 +52,22 @@ cudaError_t warp_matrices(uint32_t *out, const uint32_t *in, int store_transpose
                       load_transposed != 0);
 }
 
+__global__ void product(float *out, uint32_t a, uint32_t b, int terms, float c) {
+    const uint32_t a_regs[4] = {a << 16 | a, a << 16 | a, a << 16 | a, a << 16 | a};
+    float d[4] = {c, c, c, c};
+    uint32_t b_regs[2] = {0, 0};
+    for (int i = 0; i < 4; i++) {
+        int k = (int)threadIdx.x % 4 * 2 + i % 2 + i / 2 * 8;
+        if (k < terms) b_regs[i / 2] |= b << i % 2 * 16;
+    }
+    ptx_mma_m16n8k16(d, a_regs, b_regs[0], b_regs[1]);
+    for (int i = 0; i < 4; i++) out[threadIdx.x * 4 + (unsigned)i] = d[i];
+}
+cudaError_t warp_product(float *out, uint16_t a, uint16_t b, int terms, float c) {
+    return seo_launch({dim3(1), dim3(32), 0, nullptr}, product, out, (uint32_t)a, (uint32_t)b,
+                      terms, c);
+}
+
 __global__ void hand_over(uint32_t *out) {
     SEO_SHARED(uint32_t, s, 32);
     if (threadIdx.x >= WARP) {

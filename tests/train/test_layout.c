@@ -1,0 +1,160 @@
+/* How parameters lie in memory: a padded vocabulary, and which of them decay. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "odd_device.h"
+#include "tiny_model.h"
+
+enum { ROW_TOKENS = TINY_POSITIONS + 1, MULTIPLE = 64 };
+
+static void ok(seo_err err) {
+    if (err != SEO_OK) fail_msg("%s", seo_err_detail());
+}
+
+static const seo_optimizer_config k_adamw = {
+    .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.5, .clip = 1};
+
+/* Sets of every type have the same offsets in elements, and each tensor begins a unit. */
+static void offsets(void **state) {
+    (void)state;
+    const seo_model_config config = tiny_config(0);
+    seo_params params;
+    seo_param_set f32, bf16;
+    ok(seo_model_params(&config, &params));
+    ok(seo_param_set_plan(&f32, &params, SEO_DTYPE_F32, "f32"));
+    ok(seo_param_set_plan(&bf16, &params, SEO_DTYPE_BF16, "bf16"));
+    for (int64_t row = 0; row < params.count; row++) {
+        const int64_t at = f32.slab.entries[row].offset_bytes / 4;
+        assert_int_equal(at, bf16.slab.entries[row].offset_bytes / 2);
+        assert_int_equal(at % SEO_ADAMW_UNIT, 0);
+    }
+    assert_int_equal(f32.slab.bytes, 2 * bf16.slab.bytes);
+    seo_param_set_free(&f32);
+    seo_param_set_free(&bf16);
+    seo_params_free(&params);
+}
+
+/* Without a gradient a step is the decay alone: exactly that of the matrices, and nothing else. */
+static void decay(void **state) {
+    (void)state;
+    const seo_model_config config = tiny_config(0);
+    const double lr = 0.1;
+    const float keep = (float)(1.0 - (double)(float)lr * (double)(float)k_adamw.weight_decay);
+    tiny_model t;
+    seo_optim *optim = NULL;
+    double norm = -1;
+    tiny_open(&t, &config, SEO_MODEL_TRAIN, 1);
+    ok(seo_optim_open(t.model, &k_adamw, &optim));
+    const seo_params *params = seo_model_table(t.model);
+    const seo_param_set *weights = seo_model_weights(t.model);
+    float *values = weights->whole.data;
+    for (int64_t row = 0; row < params->count; row++) {
+        float *value = weights->tensors[row].data;
+        for (int64_t i = 0; i < seo_tensor_count(&weights->tensors[row]); i++) {
+            value[i] = 1.0f + (float)(row * 31 + i % 97) / 1024;
+        }
+    }
+    float *before = malloc((size_t)weights->slab.bytes);
+    memcpy(before, values, (size_t)weights->slab.bytes);
+    ok(seo_model_zero_grads(t.model));
+    ok(seo_optim_norm(optim, &norm));
+    assert_true(norm == 0);
+    ok(seo_optim_update(optim, lr, 1));
+    for (int64_t row = 0; row < params->count; row++) {
+        const float *value = weights->tensors[row].data, *was = before + (value - values);
+        for (int64_t i = 0; i < seo_tensor_count(&weights->tensors[row]); i++) {
+            const float want = params->items[row].decay ? was[i] * keep : was[i];
+            if (value[i] != want) {
+                fail_msg("%s[%lld]: %.9g, not %.9g", params->items[row].name, (long long)i,
+                         (double)value[i], (double)want);
+            }
+        }
+    }
+    free(before);
+    seo_optim_close(optim);
+    tiny_close(&t);
+}
+
+/* A model on a device that pads rows. */
+static void open_padded(tiny_model *t, const seo_model_config *config) {
+    t->dev = odd_device_open((odd_options){.row_multiple = MULTIPLE});
+    ok(seo_model_open(&(seo_model_args){.dev = t->dev,
+                                        .config = config,
+                                        .mode = SEO_MODEL_TRAIN,
+                                        .batch = TINY_BATCH,
+                                        .seed = 11},
+                      &t->model));
+    t->losses = seo_model_losses(t->model);
+}
+
+static void assert_near(const float *a, const float *b, int64_t count, const char *name) {
+    double largest = 0, apart = 0;
+    for (int64_t i = 0; i < count; i++) {
+        largest = fmax(largest, fabs((double)a[i]));
+        apart = fmax(apart, fabs((double)a[i] - (double)b[i]));
+    }
+    /* Sums of at most 64 numbers of f32, through three blocks. */
+    if (!(apart <= largest * 3 * 64 * 1.2e-7)) fail_msg("%s: %g apart", name, apart);
+}
+
+/* Gradients of a padded vocabulary are those of a plain one, rows of padding stay 0 through steps
+ * with decay, and nothing outside sees them. */
+static void padding(void **state) {
+    (void)state;
+    const seo_model_config config = tiny_config(0);
+    tiny_model plain, padded;
+    seo_optim *optim = NULL;
+    int32_t tokens[TINY_BATCH * ROW_TOKENS];
+    double norm = 0;
+    tiny_tokens(tokens, TINY_BATCH, 8);
+    tiny_open(&plain, &config, SEO_MODEL_TRAIN, 1);
+    open_padded(&padded, &config);
+    const seo_params *params = seo_model_table(padded.model);
+    assert_int_equal(seo_params_elements(params),
+                     seo_params_elements(seo_model_table(plain.model)));
+    const int64_t wte = seo_params_find(params, "wte");
+    assert_int_equal(params->items[wte].memory_rows, MULTIPLE);
+    const seo_pass_args one = tiny_pass(&plain, tokens, TINY_BATCH, TINY_BATCH);
+    const seo_pass_args two = tiny_pass(&padded, tokens, TINY_BATCH, TINY_BATCH);
+    ok(seo_model_forward_backward(plain.model, &one));
+    ok(seo_model_forward_backward(padded.model, &two));
+    assert_true(fabs(tiny_loss(&plain, TINY_BATCH) - tiny_loss(&padded, TINY_BATCH)) < 1e-4);
+    const seo_param_set *a = seo_model_grads(plain.model), *b = seo_model_grads(padded.model);
+    for (int64_t row = 0; row < params->count; row++) {
+        assert_near(a->tensors[row].data, b->tensors[row].data, seo_tensor_count(&a->tensors[row]),
+                    params->items[row].name);
+    }
+    float logits[2][2 * TINY_VOCAB + 1] = {{0}};
+    logits[1][2 * TINY_VOCAB] = 12345;
+    ok(seo_model_logits(plain.model, 3, 2, logits[0]));
+    ok(seo_model_logits(padded.model, 3, 2, logits[1]));
+    assert_near(logits[0], logits[1], 2 * TINY_VOCAB, "logits");
+    assert_true(logits[1][2 * TINY_VOCAB] == 12345);
+    ok(seo_optim_open(padded.model, &k_adamw, &optim));
+    for (int64_t step = 1; step <= 3; step++) {
+        ok(seo_model_zero_grads(padded.model));
+        ok(seo_model_forward_backward(padded.model, &two));
+        ok(seo_optim_norm(optim, &norm));
+        ok(seo_optim_update(optim, 1e-2, step));
+    }
+    const float *table = seo_model_weights(padded.model)->tensors[wte].data;
+    for (int64_t i = TINY_VOCAB * TINY_WIDTH; i < MULTIPLE * TINY_WIDTH; i++) {
+        assert_true(table[i] == 0);
+    }
+    seo_optim_close(optim);
+    tiny_close(&plain);
+    tiny_close(&padded);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(offsets), cmocka_unit_test(decay),
+                                       cmocka_unit_test(padding)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

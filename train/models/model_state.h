@@ -1,0 +1,59 @@
+/* Private to train/models/model*.c: what a model holds. */
+#pragma once
+
+#include "train/models/family.h"
+#include "train/models/model.h"
+#include "train/replay.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A run has one shape of micro-batch, and a second one where it does not divide the batch. */
+enum { SEO_MODEL_SHAPES = 2 };
+
+/* Forward and backward of one shape; what is recorded depends on all of it. */
+typedef struct seo_model_shape {
+    int64_t batch, positions; /* 0: not in use */
+    float grad_scale, dropout;
+    seo_replay replay;
+} seo_model_shape;
+
+struct seo_model {
+    seo_model_config config;
+    const seo_family_ops *family;
+    void *state;
+    seo_device *dev;
+    seo_model_mode mode;
+    seo_dtype storage;
+    bool master; /* weights are f32 while storage is not */
+    int64_t batch;
+    uint64_t seed;
+    seo_params params;
+    seo_param_set weights; /* what is trained, saved and read */
+    seo_param_set working; /* with masters: the copies in the storage type that passes read */
+    seo_param_set grads;
+    seo_slab activations;
+    void *activation_memory;
+    seo_tensor losses; /* (B * T) f32 */
+    /* What a pass is fed with, on the device and on the host: one array of i32, so that it is one
+     * copy. Place, ids, targets, groups begin at these elements; 0 groups: the device needs none.
+     */
+    seo_tensor inputs;
+    int32_t *staging;
+    int64_t ids_at, targets_at, groups_at;
+    seo_model_shape shapes[SEO_MODEL_SHAPES];
+    seo_pass last; /* the pass whose activations are there */
+};
+
+/* model_pass.c: declares losses and inputs. */
+seo_err seo_model_plan_inputs(seo_model *model);
+
+/* What passes read. */
+static inline const seo_param_set *seo_model_read_set(const seo_model *model) {
+    return model->master ? &model->working : &model->weights;
+}
+
+#ifdef __cplusplus
+}
+#endif
