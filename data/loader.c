@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/groups.h"
 #include "base/progress.h"
 
 enum { PREFETCH_MAX = 64, HINT_WINDOWS = 256, DETAIL_BYTES = 2048 };
@@ -19,6 +20,7 @@ typedef struct slot {
     slot_state state;
     int64_t step;
     int32_t *tokens;
+    int32_t *groups; /* NULL: none asked for */
     seo_order_place *places;
     seo_err code;
     char detail[DETAIL_BYTES];
@@ -28,7 +30,9 @@ struct seo_loader {
     seo_dataset **datasets;
     seo_order *order;
     int64_t seq_len, batch_sequences, first_sequence, local_count;
+    int64_t micro_batch, groups_stride;
     int64_t prefetch, slot_count; /* slot_count = prefetch + 1: one is the caller's */
+    int32_t *inputs;              /* of one micro-batch, without gaps; the thread's own */
     slot *slots;
     int64_t hinted; /* steps below it were announced to the system; the thread's own */
 
@@ -43,6 +47,20 @@ struct seo_loader {
 
 /* ---- the batch of a step, a pure function ---- */
 
+static void make_groups(const seo_loader *loader, slot *s) {
+    const int64_t seq_len = loader->seq_len;
+    int32_t *out = s->groups;
+    for (int64_t first = 0; first < loader->local_count; first += loader->micro_batch) {
+        const int64_t rows = seo_min_i64(loader->micro_batch, loader->local_count - first);
+        for (int64_t r = 0; r < rows; r++) {
+            memcpy(loader->inputs + r * seq_len, s->tokens + (first + r) * (seq_len + 1),
+                   (size_t)seq_len * sizeof *out);
+        }
+        seo_groups_build(loader->inputs, rows * seq_len, out);
+        out += loader->groups_stride;
+    }
+}
+
 static seo_err fetch(const seo_loader *loader, slot *s) {
     const int64_t width = loader->seq_len + 1;
     for (int64_t r = 0; r < loader->local_count; r++) {
@@ -54,6 +72,7 @@ static seo_err fetch(const seo_loader *loader, slot *s) {
         if (err != SEO_OK) return err;
         s->places[r] = place;
     }
+    if (s->groups) make_groups(loader, s);
     return SEO_OK;
 }
 
@@ -131,7 +150,7 @@ static void *run(void *argument) {
 static seo_err check_args(const seo_loader_args *args) {
     if (args->dataset_count < 1 || args->dataset_count > SEO_ORDER_SOURCES_MAX ||
         args->seq_len < 1 || args->batch_sequences < 1 || args->prefetch < 1 ||
-        args->prefetch > PREFETCH_MAX) {
+        args->prefetch > PREFETCH_MAX || args->micro_batch < 0) {
         return SEO_FAIL(
             SEO_ERR_ARG,
             "a loader takes 1 to %d datasets, sequences of at least 1 token, batches of "
@@ -188,6 +207,27 @@ static seo_err open_order(seo_loader *loader, const seo_loader_args *args) {
                           &loader->order);
 }
 
+/* Room for the groups of a batch in each slot. False: it is not there. */
+static bool make_group_room(seo_loader *loader) {
+    int64_t rows = 0, total = 0;
+    const int64_t micro = seo_min_i64(loader->micro_batch, loader->local_count);
+    if (micro == 0) return true;
+    if (!seo_mul_ok(micro, loader->seq_len, &rows) || rows >= INT32_MAX / 8) return false;
+    loader->micro_batch = micro;
+    loader->groups_stride = seo_groups_size(rows);
+    if (!seo_mul_ok(loader->groups_stride, seo_div_up(loader->local_count, micro), &total)) {
+        return false;
+    }
+    loader->inputs = malloc((size_t)rows * sizeof *loader->inputs);
+    bool enough = loader->inputs != NULL;
+    for (int64_t i = 0; enough && i < loader->slot_count; i++) {
+        slot *s = &loader->slots[i];
+        s->groups = calloc((size_t)total, sizeof *s->groups);
+        enough = s->groups != NULL;
+    }
+    return enough;
+}
+
 static seo_err make_slots(seo_loader *loader, const seo_loader_args *args) {
     int64_t tokens = 0, bytes = 0;
     const bool fits = seo_mul_ok(args->local_count, args->seq_len + 1, &tokens) &&
@@ -201,7 +241,7 @@ static seo_err make_slots(seo_loader *loader, const seo_loader_args *args) {
         s->places = calloc((size_t)args->local_count, sizeof *s->places);
         enough = s->tokens != NULL && s->places != NULL;
     }
-    if (!enough) {
+    if (!enough || !make_group_room(loader)) {
         return SEO_FAIL(SEO_ERR_MEMORY,
                         "no memory for %" PRId64 " batches of %" PRId64 " x %" PRId64 " tokens",
                         loader->slot_count, args->local_count, args->seq_len);
@@ -232,6 +272,7 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out) {
     loader->batch_sequences = args->batch_sequences;
     loader->first_sequence = args->first_sequence;
     loader->local_count = args->local_count;
+    loader->micro_batch = args->micro_batch;
     loader->prefetch = args->prefetch;
     loader->slot_count = args->prefetch + 1;
     loader->held = -1;
@@ -259,9 +300,11 @@ void seo_loader_close(seo_loader *loader) {
     if (loader->lock_made) pthread_mutex_destroy(&loader->lock);
     for (int64_t i = 0; loader->slots != NULL && i < loader->slot_count; i++) {
         free(loader->slots[i].tokens);
+        free(loader->slots[i].groups);
         free(loader->slots[i].places);
     }
     free(loader->slots);
+    free(loader->inputs);
     free(loader->datasets);
     seo_order_close(loader->order);
     free(loader);
@@ -308,6 +351,8 @@ seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out) {
         *out = (seo_batch){.tokens = s->tokens,
                            .sequences = loader->local_count,
                            .seq_len = loader->seq_len,
+                           .groups = s->groups,
+                           .groups_stride = loader->groups_stride,
                            .step = step,
                            .wait_s = wait_s,
                            .places = s->places};

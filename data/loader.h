@@ -25,7 +25,8 @@ typedef struct seo_loader_args {
     int64_t first_sequence, local_count; /* this rank's part of [0, B) */
     uint64_t seed;
     bool shuffle;
-    int64_t prefetch; /* batches kept ready, 1..64 */
+    int64_t prefetch;    /* batches kept ready, 1..64 */
+    int64_t micro_batch; /* sequences of a pass, for which groups are made; 0: no groups */
 } seo_loader_args;
 
 /* A batch array: tokens (sequences, seq_len + 1) i32; inputs are columns [0, seq_len), targets [1,
@@ -33,6 +34,10 @@ typedef struct seo_loader_args {
 typedef struct seo_batch {
     const int32_t *tokens; /* the loader's, valid until the next seo_loader_get or close */
     int64_t sequences, seq_len;
+    /* Of each micro-batch in turn seo_groups_build (base/groups.h) of its inputs, groups_stride
+     * apart; the last one may be of fewer sequences. NULL when none were asked for. */
+    const int32_t *groups;
+    int64_t groups_stride;
     int64_t step;
     double wait_s; /* how long the caller had to wait for it */
     const seo_order_place

@@ -51,9 +51,10 @@ typedef struct seo_cuda_options {
                          * without graphs, slow */
 } seo_cuda_options;
 
-/* Opens a GPU through the CUDA plug-in. SEO_ERR_UNSUPPORTED, with what is missing and what to do,
- * when there is no plug-in, no driver, no device, or one that is too old; a caller for whom the GPU
- * is a wish goes on with the CPU then. */
+/* Opens a GPU through the CUDA plug-in. SEO_ERR_MISSING when there is no plug-in, a build for the
+ * CPU alone; SEO_ERR_UNSUPPORTED when there is no driver, no device, or one that is too old; both
+ * with what is missing and what to do. A caller for whom the GPU is a wish goes on with the CPU
+ * then. */
 seo_err seo_device_open_cuda(const seo_cuda_options *options, seo_device **out);
 
 /* Frees what is still allocated on it. NULL is fine. */

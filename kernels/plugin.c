@@ -42,7 +42,7 @@ static seo_err load(const char *path, const seo_backend **out) {
                                   .detail = seo_err_detail,
                                   .assert_failed = seo_assert_failed};
     if (access(path, F_OK) != 0) {
-        return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+        return SEO_FAIL(SEO_ERR_MISSING,
                         "cuda: there is no plug-in %s; build with the cuda preset (or use device: "
                         "cpu)",
                         path);

@@ -45,16 +45,24 @@ typedef struct seo_ckpt_state {
     double loss_mean;                 /* the running mean that the step line shows */
     double train_seconds;             /* of all attempts together */
     int64_t skipped_steps;            /* steps whose update was left out (non-finite gradient) */
+    char precision[8];                /* "f32", "bf16": what passes computed in; "" when unknown */
     char config_hash[33];             /* seo_config_hash */
     char data_sha256[SEO_SHA256_HEX]; /* of the dataset's manifest */
     char tokenizer_sha256[SEO_SHA256_HEX]; /* "" when unknown */
 } seo_ckpt_state;
+
+/* Puts the values of tensor `index` of a snapshot into host memory. */
+typedef seo_err seo_ckpt_fetch(void *context, int64_t index, float *out);
 
 /* What a save writes. All memory is the caller's. */
 typedef struct seo_ckpt_snapshot {
     seo_ckpt_state state;
     const seo_ckpt_tensor *tensors;
     int64_t tensor_count;
+    /* For seo_ckpt_writer_submit: how it gets the values where they are not in host memory. NULL:
+     * they lie at each tensor's data. */
+    seo_ckpt_fetch *fetch;
+    void *fetch_context;
     const char *config_yaml;    /* text of config.yaml */
     const char *tokenizer_path; /* copied into the checkpoint; NULL: none */
 } seo_ckpt_snapshot;

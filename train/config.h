@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-enum { SEO_CONFIG_TEXT_MAX = 1024, SEO_CONFIG_MIX_MAX = 64, SEO_CONFIG_FIELDS = 43 };
+enum { SEO_CONFIG_TEXT_MAX = 1024, SEO_CONFIG_MIX_MAX = 64, SEO_CONFIG_FIELDS = 44 };
 
 /* GPT-3 is GPT-2's blocks; its banded layers are dense in this version. */
 typedef enum seo_family { SEO_FAMILY_GPT2, SEO_FAMILY_GPT3 } seo_family;
@@ -30,8 +30,16 @@ typedef enum seo_schedule_kind {
     SEO_SCHEDULE_COSINE,
     SEO_SCHEDULE_WSD
 } seo_schedule_kind;
-typedef enum seo_device_choice { SEO_DEVICE_AUTO, SEO_DEVICE_CPU } seo_device_choice;
-typedef enum seo_precision { SEO_PRECISION_AUTO, SEO_PRECISION_F32 } seo_precision;
+typedef enum seo_device_choice {
+    SEO_DEVICE_AUTO,
+    SEO_DEVICE_CPU,
+    SEO_DEVICE_CUDA
+} seo_device_choice;
+typedef enum seo_precision {
+    SEO_PRECISION_AUTO,
+    SEO_PRECISION_F32,
+    SEO_PRECISION_BF16
+} seo_precision;
 typedef enum seo_recompute { SEO_RECOMPUTE_NONE } seo_recompute;
 
 typedef struct seo_model_config {
@@ -66,7 +74,8 @@ typedef struct seo_train_config {
 typedef struct seo_optimizer_config {
     seo_optimizer_kind name;
     double lr, beta1, beta2, eps, weight_decay;
-    double clip; /* 0: none */
+    double clip;         /* 0: none */
+    bool master_weights; /* false: parameters in bf16 alone, rounded stochastically */
 } seo_optimizer_config;
 
 /* Amounts in tokens become whole steps, rounded up: ceil(tokens / train.batch_tokens). */
@@ -129,7 +138,7 @@ typedef struct seo_config {
     seo_parallel_config parallel;
     seo_kernels_config kernels;
     seo_device_choice device;
-    seo_precision precision; /* resolved: auto is f32 in this version */
+    seo_precision precision; /* auto: bf16 on a GPU, f32 on the CPU */
 
     seo_config_source sources[SEO_CONFIG_FIELDS]; /* in the order of the field table */
 } seo_config;
@@ -157,13 +166,13 @@ seo_err seo_config_write(const seo_config *config, seo_buf *out);
 
 /* XXH3-128 of every value that decides the result of a run. Not deciding: eval.*, checkpoint.* but
  * init_from, where the data lies (its content has its own hash), device, kernels, parallel.zero and
- * recompute. train.steps decides only as far as the learning rate depends on it, so that a run can
- * be extended. */
+ * recompute; nor precision auto, which goes with any other. train.steps decides only as far as the
+ * learning rate depends on it, so that a run can be extended. */
 void seo_config_hash(const seo_config *config, char out[33]);
 
 /* Appends "  model.num_layers: 12 in the checkpoint, 24 now\n" for each result-deciding field that
  * differs, fields in `allow` (paths) left out; returns how many it appended. Zero with an empty
- * `allow` means equal hashes. */
+ * `allow` means equal hashes, or that one of the two leaves the precision open. */
 int64_t seo_config_diff(const seo_config *saved, const seo_config *now, const char *const *allow,
                         int64_t allow_count, seo_buf *out);
 

@@ -36,21 +36,18 @@ static const seo_field_choice k_recomputes[] = {
     {"selective", 0, "this version keeps all activations; use none, and a smaller micro_batch"},
     {"full", 0, "this version keeps all activations; use none, and a smaller micro_batch"},
     {NULL, 0, NULL}};
-static const seo_field_choice k_matmuls[] = {
-    {"auto", SEO_MATMUL_AUTO, NULL},
-    {"own", SEO_MATMUL_OWN, NULL},
-    {"cublaslt", 0, "this version has no CUDA backend; use auto or own"},
-    {NULL, 0, NULL}};
-static const seo_field_choice k_devices[] = {
-    {"auto", SEO_DEVICE_AUTO, NULL},
-    {"cpu", SEO_DEVICE_CPU, NULL},
-    {"cuda", 0, "this version has no CUDA backend; use device: cpu or auto"},
-    {NULL, 0, NULL}};
-static const seo_field_choice k_precisions[] = {
-    {"auto", SEO_PRECISION_AUTO, NULL},
-    {"f32", SEO_PRECISION_F32, NULL},
-    {"bf16", 0, "the CPU computes in f32, and this version has no other device; use f32 or auto"},
-    {NULL, 0, NULL}};
+static const seo_field_choice k_matmuls[] = {{"auto", SEO_MATMUL_AUTO, NULL},
+                                             {"own", SEO_MATMUL_OWN, NULL},
+                                             {"cublaslt", SEO_MATMUL_CUBLASLT, NULL},
+                                             {NULL, 0, NULL}};
+static const seo_field_choice k_devices[] = {{"auto", SEO_DEVICE_AUTO, NULL},
+                                             {"cpu", SEO_DEVICE_CPU, NULL},
+                                             {"cuda", SEO_DEVICE_CUDA, NULL},
+                                             {NULL, 0, NULL}};
+static const seo_field_choice k_precisions[] = {{"auto", SEO_PRECISION_AUTO, NULL},
+                                                {"f32", SEO_PRECISION_F32, NULL},
+                                                {"bf16", SEO_PRECISION_BF16, NULL},
+                                                {NULL, 0, NULL}};
 
 const seo_field seo_config_fields[SEO_CONFIG_FIELDS] = {
     {.path = "model.family",
@@ -209,6 +206,14 @@ const seo_field seo_config_fields[SEO_CONFIG_FIELDS] = {
      .decides = true,
      .preset = "1.0",
      .help = "Largest norm of the whole gradient; a longer one is scaled down to it. 0: none."},
+    {.path = "optimizer.master_weights",
+     .type = SEO_FIELD_BOOL,
+     .offset = AT(optimizer.master_weights),
+     .decides = true,
+     .preset = "true",
+     .help = "Under precision bf16: keep an f32 copy of each parameter and train that. false saves "
+             "4 bytes a parameter: the bf16 parameters themselves are trained, rounded up or down "
+             "by chance so that small updates count on average."},
 
     {.path = "schedule.name",
      .type = SEO_FIELD_CHOICE,
@@ -323,21 +328,23 @@ const seo_field seo_config_fields[SEO_CONFIG_FIELDS] = {
      .offset = AT(kernels.matmul),
      .preset = "auto",
      .choices = k_matmuls,
-     .help = "Whose matrix product. On the CPU there is our own only."},
+     .help = "Whose matrix product on a GPU: our own, NVIDIA's cuBLASLt, or for each shape the one "
+             "that is faster when it is first met. On the CPU there is our own only."},
 
     {.path = "device",
      .type = SEO_FIELD_CHOICE,
      .offset = AT(device),
      .preset = "auto",
      .choices = k_devices,
-     .help = "Where to compute."},
+     .help = "Where to compute. auto: on an NVIDIA GPU when there is one, else on the CPU."},
     {.path = "precision",
      .type = SEO_FIELD_CHOICE,
      .offset = AT(precision),
      .decides = true,
      .preset = "auto",
      .choices = k_precisions,
-     .help = "Type of parameters and activations; sums are f32 always. auto is f32 on the CPU."},
+     .help = "Type of parameters and activations; sums are f32 always. auto: bf16 on a GPU, f32 on "
+             "the CPU, and a checkpoint of one goes on with the other."},
 };
 
 int64_t seo_field_find(const char *path) {

@@ -265,8 +265,28 @@ static void rule_init_from(seo_rules *rules) {
              "checkpoint.init_from: this version begins from random parameters only; use null");
 }
 
-static void rule_precision(seo_rules *rules) {
-    rules->config->precision = SEO_PRECISION_F32;
+/* ---- what a device can do ---- */
+
+static void rule_device(seo_rules *rules) {
+    const seo_config *config = rules->config;
+    if (config->device != SEO_DEVICE_CPU) return;
+    if (config->precision == SEO_PRECISION_BF16) {
+        complain(rules, blame(rules, "precision", "device"),
+                 "precision: bf16 needs a GPU, the CPU computes in f32; use precision: f32 or "
+                 "auto, or device: cuda");
+    }
+    if (config->kernels.matmul == SEO_MATMUL_CUBLASLT) {
+        complain(rules, blame(rules, "kernels.matmul", "device"),
+                 "kernels.matmul: cublaslt needs a GPU; use auto or own, or device: cuda");
+    }
+}
+
+static void rule_master_weights(seo_rules *rules) {
+    const seo_config *config = rules->config;
+    if (config->optimizer.master_weights || config->precision == SEO_PRECISION_BF16) return;
+    complain(rules, blame(rules, "optimizer.master_weights", "precision"),
+             "optimizer.master_weights: false is for parameters in bf16; give precision: bf16 with "
+             "it, or use true");
 }
 
 /* What the learning rate's course depends on. */
@@ -292,7 +312,8 @@ void seo_rules_apply(seo_rules *rules) {
         {{SCHEDULE_FIELDS}, rule_wsd_fits},
         {{"parallel.invariant"}, rule_invariant},
         {{"checkpoint.init_from"}, rule_init_from},
-        {{"precision"}, rule_precision},
+        {{"device", "precision", "kernels.matmul"}, rule_device},
+        {{"optimizer.master_weights", "precision"}, rule_master_weights},
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
         bool whole = true;

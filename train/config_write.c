@@ -72,6 +72,8 @@ static void add_decisive(const seo_field *field, const seo_config *config, seo_b
     if (!field->decides) return;
     /* The end of cosine and linear is in schedule.decay_steps already. */
     if (is_path(field, "train.steps") && schedule != SEO_SCHEDULE_WSD) return;
+    /* auto is what suits the device: a run may go on on another. */
+    if (is_path(field, "precision") && config->precision == SEO_PRECISION_AUTO) return;
     if (is_path(field, "schedule.final_lr_fraction") && schedule == SEO_SCHEDULE_CONSTANT) return;
     if (field->type != SEO_FIELD_MIX) {
         seo_field_format(field, config, out);
@@ -118,11 +120,12 @@ int64_t seo_config_diff(const seo_config *saved, const seo_config *now, const ch
         add_decisive(field, now, &b);
         const bool same =
             a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
+        const bool left_open = is_path(field, "precision") && (a.bytes == 0 || b.bytes == 0);
         const bool by_steps =
             is_path(field, "schedule.decay_steps") && ends_with_run(saved) && ends_with_run(now);
         const bool allowed = is_allowed(field->path, allow, allow_count) ||
                              (by_steps && is_allowed("train.steps", allow, allow_count));
-        if (!same && !allowed) {
+        if (!same && !left_open && !allowed) {
             seo_buf_format(out, "  %s: %s in the checkpoint, %s now%s\n",
                            by_steps ? "train.steps" : field->path,
                            a.bytes > 0 ? a.data : "not used", b.bytes > 0 ? b.data : "not used",

@@ -1,4 +1,5 @@
-/* A trained model from a checkpoint, for evaluation and generation. */
+/* From a checkpoint to a device and back: a trained model for evaluation and generation, and the
+ * tensors of a run. */
 #pragma once
 
 #include <stdint.h>
@@ -7,6 +8,7 @@
 #include "base/file.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/device.h"
 #include "train/models/model.h"
 
 #ifdef __cplusplus
@@ -25,18 +27,33 @@ typedef struct seo_restored {
 typedef struct seo_restore_args {
     const char *path; /* a run folder (its newest good checkpoint) or one step-... folder */
     seo_model_mode mode;
-    int32_t threads; /* 0: automatic */
+    seo_device_choice device;   /* wherever the run was trained */
+    int32_t threads;            /* of the CPU; 0: automatic */
+    seo_cuda_opener *open_cuda; /* see seo_device_wish */
 } seo_restore_args;
 
 /* Opens the checkpoint (every byte verified), a device and the model, for passes of the run's
- * micro-batch, and reads the parameters. Free with seo_restored_close, also after an error. */
+ * micro-batch, and reads the parameters. A run in f32 is restored in f32, any other in what suits
+ * the device. Free with seo_restored_close, also after an error. */
 seo_err seo_restore(const seo_restore_args *args, seo_restored *out);
 void seo_restored_close(seo_restored *restored);
 
-/* The sets of a run's state as tensors of a checkpoint, "<prefix>/<name>" by row of the table.
- * `list` has room for one for each row. */
-void seo_restore_names(const char *prefix, const seo_params *params, const seo_param_set *set,
-                       seo_ckpt_tensor *list);
+/* Tensors of a checkpoint, and where they lie on a device. Zero-initialise but for dev. */
+typedef struct seo_restore_list {
+    seo_device *dev;
+    seo_ckpt_tensor *tensors; /* names and shapes; no data */
+    seo_tensor *places;
+    int64_t count;
+} seo_restore_list;
+
+/* Adds a set as "<prefix>/<name>" by row of the table; the set is bound. */
+seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_params *params,
+                        const seo_param_set *set);
+void seo_restore_list_free(seo_restore_list *list);
+/* Reads all of them, through one buffer on the host. */
+seo_err seo_restore_read(const seo_restore_list *list, seo_ckpt *ckpt);
+/* The values of tensor `index` for a checkpoint; a seo_ckpt_fetch whose context is the list. */
+seo_err seo_restore_fetch(void *context, int64_t index, float *out);
 
 #ifdef __cplusplus
 }

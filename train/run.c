@@ -29,8 +29,10 @@ static seo_err save(seo_run *run) {
     run->state.train_seconds = run->clock.earlier_train_s + run->clock.train_s;
     const seo_ckpt_snapshot snapshot = {
         .state = run->state,
-        .tensors = run->tensors,
-        .tensor_count = run->tensor_count,
+        .tensors = run->tensors.tensors,
+        .tensor_count = run->tensors.count,
+        .fetch = seo_restore_fetch,
+        .fetch_context = &run->tensors,
         .config_yaml = run->config_yaml.data,
         .tokenizer_path = run->tokenizer_path[0] != '\0' ? run->tokenizer_path : NULL};
     const seo_err err = seo_ckpt_writer_submit(run->writer, &snapshot);
@@ -118,7 +120,7 @@ static void write_metrics(seo_run *run, const seo_step_result *r, double seconds
                               .ms = seconds * 1e3,
                               .data_wait_ms = r->data_wait_s * 1e3,
                               .eta_s = seo_run_eta_s(run),
-                              .memory_bytes = seo_run_memory_bytes()});
+                              .memory_bytes = seo_run_memory_bytes(run)});
 }
 
 /* One step and what follows it. SEO_ERR_STOPPED leaves run->state at the last whole step. */

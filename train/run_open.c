@@ -88,22 +88,33 @@ static seo_err open_loader(seo_run *run) {
                            .local_count = sequences,
                            .seed = (uint64_t)c->train.seed,
                            .shuffle = c->data.shuffle,
-                           .prefetch = PREFETCH_BATCHES},
+                           .prefetch = PREFETCH_BATCHES,
+                           .micro_batch = seo_device_is_cpu(run->dev) ? 0 : c->train.micro_batch},
         &run->loader);
+}
+
+static seo_err open_device(seo_run *run) {
+    const seo_config *c = &run->config;
+    const seo_device_wish wish = {.device = c->device,
+                                  .precision = c->precision,
+                                  .matmul = c->kernels.matmul,
+                                  .threads = run->args->threads,
+                                  .open_cuda = run->args->open_cuda};
+    return seo_device_open_wish(&wish, &run->dev, &run->storage);
 }
 
 static seo_err open_model(seo_run *run) {
     seo_err err = SEO_OK;
     const seo_config *c = &run->config;
-    const seo_model_args model = {.config = &c->model,
+    const seo_model_args model = {.dev = run->dev,
+                                  .config = &c->model,
                                   .mode = SEO_MODEL_TRAIN,
                                   .batch = c->train.micro_batch,
                                   .seed = (uint64_t)c->train.seed,
+                                  .storage = run->storage,
+                                  .no_master = !c->optimizer.master_weights,
                                   .uninitialised = run->resumed_from != NULL};
-    seo_model_args args = model;
-    SEO_TRY(seo_device_open_cpu(&(seo_cpu_options){.threads = run->args->threads}, &run->dev));
-    args.dev = run->dev;
-    SEO_TRY(seo_model_open(&args, &run->model));
+    SEO_TRY(seo_model_open(&model, &run->model));
     SEO_TRY(seo_optim_open(run->model, &c->optimizer, &run->optim));
     SEO_TRY(seo_step_open(
         &(seo_step_args){
@@ -162,8 +173,9 @@ seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
         *finished = true;
         goto done;
     }
+    SEO_TRY(seo_device_too_small(open_device(run)));
     SEO_TRY(open_loader(run));
-    SEO_TRY(open_model(run));
+    SEO_TRY(seo_device_too_small(open_model(run)));
     SEO_TRY(seo_run_load(run));
     SEO_TRY(open_outputs(run));
 done:
@@ -175,7 +187,7 @@ void seo_run_close(seo_run *run) {
     seo_metrics_close(run->metrics);
     seo_step_close(run->step);
     seo_loader_close(run->loader);
-    free(run->tensors);
+    seo_restore_list_free(&run->tensors);
     seo_optim_close(run->optim);
     seo_model_close(run->model);
     seo_device_close(run->dev);

@@ -13,8 +13,9 @@
  * terminal has its live line besides. */
 static const double k_plain_every_s = 10, k_terminal_every_s = 60;
 
-int64_t seo_run_memory_bytes(void) {
+int64_t seo_run_memory_bytes(const seo_run *run) {
     struct rusage usage;
+    if (!seo_device_is_cpu(run->dev)) return seo_device_bytes(run->dev);
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }
 
@@ -23,11 +24,26 @@ double seo_run_eta_s(const seo_run *run) {
 }
 
 static void banner_memory(const seo_run *run) {
-    char each[SEO_SHORT_TEXT], activations[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT];
-    const double set = (double)seo_model_weights(run->model)->slab.bytes;
-    seo_info("memory      %s: parameters %s, gradients the same, moments twice, activations %s",
-             seo_format_bytes(all, (double)seo_device_bytes(run->dev)), seo_format_bytes(each, set),
+    char weights[SEO_SHORT_TEXT], working[SEO_SHORT_TEXT], grads[SEO_SHORT_TEXT],
+        moments[SEO_SHORT_TEXT], activations[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT], copies[96] = "";
+    const double each = (double)seo_model_grads(run->model)->slab.bytes;
+    const seo_param_set *set = seo_model_working(run->model);
+    if (set) {
+        snprintf(copies, sizeof copies, " and %s in bf16",
+                 seo_format_bytes(working, (double)set->slab.bytes));
+    }
+    seo_info("memory      %s: parameters %s%s, gradients %s, moments %s, activations %s",
+             seo_format_bytes(all, (double)seo_device_bytes(run->dev)),
+             seo_format_bytes(weights, (double)seo_model_weights(run->model)->slab.bytes), copies,
+             seo_format_bytes(grads, each), seo_format_bytes(moments, 2 * each),
              seo_format_bytes(activations, (double)seo_model_activation_bytes(run->model)));
+}
+
+/* "bf16 with f32 masters" */
+static const char *precision_text(const seo_run *run) {
+    if (run->storage == SEO_DTYPE_F32) return "f32";
+    return run->config.optimizer.master_weights ? "bf16 with f32 masters"
+                                                : "bf16, rounded stochastically";
 }
 
 static void banner_data(const seo_run *run) {
@@ -48,7 +64,7 @@ void seo_run_banner(const seo_run *run) {
              (long long)c->model.num_layers, (long long)c->model.hidden_size,
              (long long)c->model.num_heads, (long long)c->model.seq_len,
              seo_format_count(count, seo_params_elements(seo_model_table(run->model))));
-    seo_info("device      %s", seo_device_name(run->dev));
+    seo_info("device      %s, %s", seo_device_name(run->dev), precision_text(run));
     banner_data(run);
     const int64_t passes =
         seo_div_up(c->train.batch_tokens / c->model.seq_len, c->train.micro_batch);
@@ -89,7 +105,7 @@ void seo_run_show_step(seo_run *run, const seo_step_result *r) {
              (long long)run->state.step, (long long)run->config.train.steps, r->loss,
              run->state.loss_mean, r->grad_norm, r->lr,
              seo_format_count(rate, (int64_t)((double)r->tokens / seconds)), seconds * 1e3,
-             r->data_wait_s * 1e3, seo_format_bytes(memory, (double)seo_run_memory_bytes()),
+             r->data_wait_s * 1e3, seo_format_bytes(memory, (double)seo_run_memory_bytes(run)),
              seo_format_seconds(eta, seo_run_eta_s(run)));
     if (plain) {
         seo_log_live("%s", "");

@@ -105,25 +105,30 @@ seo_err seo_run_check_data(seo_run *run) {
     return SEO_OK;
 }
 
-/* Parameters and both moments, by name, where they lie. */
-static seo_err list_tensors(seo_run *run) {
-    const seo_params *params = seo_model_table(run->model);
-    run->tensor_count = 3 * params->count;
-    run->tensors = calloc((size_t)run->tensor_count, sizeof *run->tensors);
-    if (!run->tensors) return SEO_FAIL(SEO_ERR_MEMORY, "a list of tensors");
-    seo_restore_names("parameters", params, seo_model_weights(run->model), run->tensors);
-    seo_restore_names("moment1", params, seo_optim_moment1(run->optim),
-                      run->tensors + params->count);
-    seo_restore_names("moment2", params, seo_optim_moment2(run->optim),
-                      run->tensors + 2 * params->count);
-    return SEO_OK;
+/* Another type goes on from the same numbers to others in the last digits. */
+static void note_precision(seo_run *run) {
+    const char *now = seo_storage_name(run->storage), *before = run->state.precision;
+    if (run->resumed_from && before[0] != '\0' && strcmp(before, now) != 0) {
+        seo_warn("%s was computed in %s and goes on in %s: the loss curve goes on, but not bit for "
+                 "bit (precision: %s keeps to one)",
+                 run->resumed_path, before, now, before);
+    }
+    snprintf(run->state.precision, sizeof run->state.precision, "%s", now);
 }
 
 seo_err seo_run_load(seo_run *run) {
-    seo_err err = list_tensors(run);
-    if (err != SEO_OK || !run->resumed_from) return err;
-    err = seo_ckpt_read(run->resumed_from, run->tensors, run->tensor_count);
+    seo_err err = SEO_OK;
+    const seo_params *params = seo_model_table(run->model);
+    run->tensors.dev = run->dev;
+    SEO_TRY(seo_restore_add(&run->tensors, "parameters", params, seo_model_weights(run->model)));
+    SEO_TRY(seo_restore_add(&run->tensors, "moment1", params, seo_optim_moment1(run->optim)));
+    SEO_TRY(seo_restore_add(&run->tensors, "moment2", params, seo_optim_moment2(run->optim)));
+    note_precision(run);
+    if (!run->resumed_from) goto done;
+    SEO_TRY(seo_restore_read(&run->tensors, run->resumed_from));
+    SEO_TRY(seo_model_refresh(run->model));
     seo_ckpt_close(run->resumed_from);
     run->resumed_from = NULL;
+done:
     return err;
 }

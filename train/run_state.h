@@ -11,6 +11,7 @@
 #include "train/metrics.h"
 #include "train/models/model.h"
 #include "train/optim.h"
+#include "train/restore.h"
 #include "train/run.h"
 #include "train/run_dir.h"
 #include "train/step.h"
@@ -45,14 +46,14 @@ typedef struct seo_run {
     char tokenizer_path[SEO_PATH_MAX]; /* "": the dataset has none */
 
     seo_device *dev;
+    seo_dtype storage; /* what passes compute in */
     seo_model *model;
     seo_optim *optim;
     seo_loader *loader;
     seo_step *step;
     seo_metrics *metrics;
     seo_ckpt_writer *writer;
-    seo_ckpt_tensor *tensors; /* parameters and both moments */
-    int64_t tensor_count;
+    seo_restore_list tensors; /* parameters and both moments */
 
     seo_ckpt *resumed_from; /* open until its tensors are read */
     char resumed_path[SEO_PATH_MAX];
@@ -85,8 +86,8 @@ void seo_run_show_bad_step(const seo_run *run, const seo_step_result *result);
 void seo_run_summary(const seo_run *run);
 /* Seconds until the last step, at the running mean's pace. */
 double seo_run_eta_s(const seo_run *run);
-/* The most memory the process had so far. */
-int64_t seo_run_memory_bytes(void);
+/* The most memory the process had so far; on a GPU what the run has taken there. */
+int64_t seo_run_memory_bytes(const seo_run *run);
 
 #ifdef __cplusplus
 }

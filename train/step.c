@@ -57,12 +57,14 @@ static seo_err accumulate(seo_step *step, int64_t number, const seo_batch *batch
         }
         const int64_t count = seo_min_i64(micro, batch->sequences - first);
         float *losses = (float *)step->losses.data + first * positions;
-        const int32_t *tokens = batch->tokens + first * stride;
+        const int32_t *tokens = batch->tokens + first * stride, *groups = batch->groups;
+        if (groups) groups += first / micro * batch->groups_stride;
         SEO_TRY(seo_model_forward_backward(
             step->a.model,
             &(seo_pass_args){.ids = tokens,
                              .targets = tokens + 1,
                              .stride = stride,
+                             .groups = groups,
                              .batch = count,
                              .positions = positions,
                              .losses = seo_tensor_1d(losses, SEO_DTYPE_F32, count * positions),

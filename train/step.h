@@ -21,7 +21,7 @@ typedef struct seo_step_args {
     const seo_config *config;
     seo_model *model; /* SEO_MODEL_TRAIN, for train.micro_batch sequences */
     seo_optim *optim;
-    seo_loader *loader;
+    seo_loader *loader; /* with the groups of train.micro_batch, or with none */
 } seo_step_args;
 
 /* Takes memory for the losses of a global batch. */

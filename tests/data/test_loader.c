@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "base/groups.h"
 #include "data/loader.h"
 #include "data/shard.h"
 #include "tests/support/dataset_fixture.h"
@@ -88,6 +89,7 @@ static void check_step(const world *w, const seo_order *order, const seo_loader_
     assert_int_equal(batch.step, step);
     assert_int_equal(batch.sequences, args->local_count);
     assert_int_equal(batch.seq_len, SEQ_LEN);
+    assert_null(batch.groups); /* none asked for */
     assert_true(batch.wait_s >= 0);
     for (int64_t r = 0; r < batch.sequences; r++) {
         const seo_order_place place = seo_order_at(order, step * BATCH + args->first_sequence + r);
@@ -189,6 +191,42 @@ static void ranks_make_the_same_batches(void **state) {
             seo_order_close(order);
         }
         step = last;
+    }
+}
+
+/* Groups of each micro-batch are those of its inputs, for a size that divides the batch, one that
+ * does not, and one larger than it. */
+static void groups_of_micro_batches(void **state) {
+    world *w = *state;
+    const int64_t sizes[] = {2, 3, 2 * BATCH};
+    for (int64_t c = 0; c < SEO_COUNT_OF(sizes); c++) {
+        seo_loader_args args = usual_args(w, 2);
+        args.micro_batch = sizes[c];
+        seo_loader *loader = open_loader(&args);
+        for (int64_t step = 0; step < 5; step++) {
+            seo_batch batch;
+            assert_int_equal(seo_loader_get(loader, step, &batch), SEO_OK);
+            assert_non_null(batch.groups);
+            for (int64_t first = 0, m = 0; first < BATCH; first += sizes[c], m++) {
+                const int64_t rows = seo_min_i64(sizes[c], BATCH - first), n = rows * SEQ_LEN;
+                int32_t ids[BATCH * SEQ_LEN];
+                int32_t *want = calloc((size_t)seo_groups_size(n), sizeof *want);
+                for (int64_t r = 0; r < rows; r++) {
+                    memcpy(ids + r * SEQ_LEN, batch.tokens + (first + r) * WIDTH,
+                           SEQ_LEN * sizeof *ids);
+                }
+                seo_groups_build(ids, n, want);
+                const int32_t *got = batch.groups + m * batch.groups_stride;
+                const int64_t pieces = want[0], joins = want[1];
+                assert_memory_equal(got, want, (size_t)seo_groups_pieces_at(n) * sizeof *want);
+                assert_memory_equal(got + seo_groups_pieces_at(n), want + seo_groups_pieces_at(n),
+                                    (size_t)(pieces * SEO_GROUPS_RECORD) * sizeof *want);
+                assert_memory_equal(got + seo_groups_joins_at(n), want + seo_groups_joins_at(n),
+                                    (size_t)(joins * SEO_GROUPS_RECORD) * sizeof *want);
+                free(want);
+            }
+        }
+        seo_loader_close(loader);
     }
 }
 
@@ -297,16 +335,17 @@ static void wrong_arguments_are_refused(void **state) {
     wide.vocab_size = 70000;
     fixture_make(&wide);
     assert_int_equal(seo_dataset_open(wide.folder, "train", &mixed[1]), SEO_OK);
-    seo_loader_args bad[7];
-    for (int i = 0; i < 7; i++) bad[i] = usual_args(w, 2);
+    seo_loader_args bad[8];
+    for (int i = 0; i < 8; i++) bad[i] = usual_args(w, 2);
     bad[0].dataset_count = 0;
     bad[1].seq_len = 1000000;
     bad[2].local_count = BATCH + 1;
     bad[3].first_sequence = -1;
     bad[4].prefetch = 0;
     bad[5].prefetch = 65;
-    bad[6].datasets = mixed;
-    for (int i = 0; i < 7; i++) {
+    bad[6].micro_batch = -1;
+    bad[7].datasets = mixed;
+    for (int i = 0; i < 8; i++) {
         assert_int_not_equal(seo_loader_open(&bad[i], &loader), SEO_OK);
         assert_null(loader);
     }
@@ -334,6 +373,7 @@ int main(void) {
         cmocka_unit_test(resumes_anywhere),
         cmocka_unit_test(every_window_once_an_epoch),
         cmocka_unit_test(ranks_make_the_same_batches),
+        cmocka_unit_test(groups_of_micro_batches),
         cmocka_unit_test(unshuffled_is_text_order),
         cmocka_unit_test(damage_is_reported_by_its_step),
         cmocka_unit_test(threads_share_a_dataset),

@@ -61,4 +61,21 @@ ok "$seodang" generate "$work/run" --max-tokens 5
 ok "$seodang" generate "$work/run" --prompt "only this" --max-tokens 0
 [ "$(cat "$work/out")" = "only this" ] || fail "no tokens: $(cat "$work/out")"
 exits 2 "$seodang" generate "$work/run" --top-p 0
+exits 2 "$seodang" generate "$work/run" --device gpu
+says err 'auto, cpu or cuda'
 exits 2 "$seodang" generate "$work/run" --temperature -1
+
+# Where there is no GPU, asking for one is one clear line, and nothing is left behind; wishing for one is no obstacle.
+if [ ! -e /dev/nvidiactl ]; then
+    for command in "eval $work/run --data $work/data" "generate $work/run"; do
+        exits 2 "$seodang" $command --device cuda
+        says err '^error: cuda: '
+    done
+    exits 2 "$seodang" train "$work/tiny.yaml" --set "data.path=$work/data" --set device=cuda --out "$work/gpu"
+    says err '^error: cuda: '
+    exits 2 "$seodang" train "$work/tiny.yaml" --set "data.path=$work/data" --set precision=bf16 --out "$work/gpu"
+    says err 'bf16 needs a GPU'
+    [ ! -e "$work/gpu/checkpoints" ] && [ ! -e "$work/gpu/config.yaml" ] || fail "a run without a device left files"
+    ok "$seodang" eval "$work/run" --data "$work/data" --device auto --json
+    cmp "$work/out" "$work/held-out.json" || fail "device auto evaluates otherwise"
+fi

@@ -142,7 +142,7 @@ static void refuses_what_is_no_plugin(void **state) {
     (void)state;
     seo_device *dev = NULL;
     seo_cuda_options options = {.plugin = "no/such/folder/libseodang_cuda.so"};
-    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED,
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_MISSING,
               "cuda: there is no plug-in no/such/folder/libseodang_cuda.so; build with the cuda "
               "preset (or use device: cpu)");
     assert_null(dev);
@@ -150,7 +150,7 @@ static void refuses_what_is_no_plugin(void **state) {
     must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED, "README.md: ");
     assert_null(dev);
     options.plugin = "libcmocka.so.0"; /* loaded already: found by its name only */
-    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED, "there is no plug-in");
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_MISSING, "there is no plug-in");
     assert_null(dev);
     Dl_info library;
     assert_true(dladdr(dlsym(RTLD_DEFAULT, "getpid"), &library) != 0);

@@ -25,6 +25,7 @@ seo_device *odd_device_open(odd_options options) {
     seo_device *dev = NULL;
     g_backend = seo_backend_cpu_plain;
     if (options.row_multiple > 0) g_backend.row_multiple = options.row_multiple;
+    g_backend.bf16 = options.bf16;
     if (options.memory_bytes > 0) {
         g_limit_bytes = options.memory_bytes;
         g_backend.alloc = limited_alloc;

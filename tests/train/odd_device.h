@@ -8,6 +8,7 @@ typedef struct odd_options {
     int64_t row_multiple;
     int64_t memory_bytes; /* 0: what there is */
     bool gpu;             /* seo_device_is_cpu says no */
+    bool bf16;            /* seo_device_has_bf16 says yes, though no operator has */
 } odd_options;
 
 /* One at a time. Closed with seo_device_close. */

@@ -40,7 +40,8 @@ static void test_defaults(void **state) {
     assert_int_equal(c->checkpoint.keep_last, 3);
     assert_int_equal(c->parallel.zero, 1);
     assert_int_equal(c->device, SEO_DEVICE_AUTO);
-    assert_int_equal(c->precision, SEO_PRECISION_F32);
+    assert_int_equal(c->precision, SEO_PRECISION_AUTO);
+    assert_true(c->optimizer.master_weights);
 }
 
 /* All sections and keys of the reference, at once, and the ways to write numbers. */
@@ -53,7 +54,7 @@ static void test_every_key(void **state) {
         "data: {path: shards, shuffle: false, mix: null}\n"
         "train: {steps: 19.56k, batch_tokens: 524_288, micro_batch: \"64\", seed: 0}\n"
         "optimizer: {name: adamw, lr: 6e-4, beta1: 0.8, beta2: 0.9, eps: 1e-6, weight_decay: 0,\n"
-        "            clip: 0}\n"
+        "            clip: 0, master_weights: true}\n"
         "schedule: {name: wsd, warmup_tokens: 375M, decay_tokens: 1B, final_lr_fraction: 0.0}\n"
         "eval: {every: 0, tokens: 10485760}\n"
         "checkpoint: {every: 0, every_seconds: 2h, keep_last: 1, keep_every: 10000,\n"
@@ -137,10 +138,17 @@ static const mistake_case k_cases[] = {
      "t.yaml:1:93: ", "one of gpt2, gpt3; found \"gtp2\"; did yo"},
     {M ", family: bert}\n" D T O, NULL, "t.yaml:1:93: ", "trains gpt2 and gpt3 only"},
     {M "}\n" D T O "schedule: {name: cosin}\n", NULL, "t.yaml:5:18: ", "did you mean cosine?"},
-    {M "}\n" D T O "device: cuda\n", NULL,
-     "t.yaml:5:9: ", "no CUDA backend; use device: cpu or au"},
-    {M "}\n" D T O "precision: bf16\n", NULL, "t.yaml:5:12: ", "use f32 or auto"},
-    {M "}\n" D T O "kernels: {matmul: cublaslt}\n", NULL, "t.yaml:5:19: ", "no CUDA backend"},
+    {M "}\n" D T O "device: gpu\n", NULL, "t.yaml:5:9: ", "one of auto, cpu, cuda; found \"gpu\""},
+    {M "}\n" D T O "precision: f16\n", NULL, "t.yaml:5:12: ", "one of auto, f32, bf16; found"},
+    {M "}\n" D T O "device: cpu\nprecision: bf16\n", NULL,
+     "t.yaml:6:12: ", "bf16 needs a GPU, the CPU computes in f32; use precision: f32 or auto"},
+    {M "}\n" D T O "precision: bf16\n", "device=cpu", "--set device=cpu: ", "bf16 needs a GPU"},
+    {M "}\n" D T O "device: cpu\nkernels: {matmul: cublaslt}\n", NULL,
+     "t.yaml:6:19: ", "cublaslt needs a GPU; use auto or own"},
+    {M "}\n" D T "optimizer: {lr: 1e-3, master_weights: false}\n", NULL,
+     "t.yaml:4:39: ", "give precision: bf16 with it, or use true"},
+    {M "}\n" D T "optimizer: {lr: 1e-3, master_weights: false}\nprecision: f32\n", NULL,
+     "t.yaml:4:39: ", "give precision: bf16 with it, or use true"},
     {M "}\n" D T O "parallel: {recompute: full}\n", NULL, "t.yaml:5:23: ", "keeps all activations"},
     {M "}\n" D T O "parallel: {invariant: true}\n", NULL, "t.yaml:5:23: ", "runs one process"},
     {M "}\n" D T O "checkpoint: {init_from: x}\n", NULL, "t.yaml:5:25: ", "random parameters only"},

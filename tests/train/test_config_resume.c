@@ -58,6 +58,7 @@ static void test_round_trip(void **state) {
         "optimizer.lr=0.1234567890123456789\noptimizer.eps=3.0000000000000004e-19",
         "train.seed=9223372036854775807\ncheckpoint.every_seconds=1.5s\ncheckpoint.every=1T",
         "optimizer.clip=1e6\ndevice=cpu\nkernels.matmul=own\ndata.shuffle=false",
+        "device=cuda\nprecision=bf16\nkernels.matmul=cublaslt\noptimizer.master_weights=false",
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(sets); i++) {
         read_small(sets[i], &g_config);
@@ -112,6 +113,7 @@ static const struct {
     {"optimizer.eps", "optimizer.eps=1e-6"},
     {"optimizer.weight_decay", "optimizer.weight_decay=0"},
     {"optimizer.clip", "optimizer.clip=0"},
+    {"optimizer.master_weights", "optimizer.master_weights=false\nprecision=bf16"},
     {"schedule.name", "schedule.name=linear"},
     {"schedule.warmup_steps", "schedule.warmup_steps=5"},
     {"schedule.decay_steps", "schedule.decay_steps=50"},
@@ -127,7 +129,8 @@ static const struct {
     {"device", "device=cpu"},
 };
 
-/* Fields that have no second legal value, or whose change shows in another field. */
+/* Fields that have no second legal value, whose change shows in another field, or with rules of
+ * their own. */
 static const char *const k_single[] = {"optimizer.name",
                                        "schedule.warmup_tokens",
                                        "schedule.decay_tokens",
@@ -184,6 +187,31 @@ static void test_diff_text(void **state) {
     assert_string_equal(report.data, "  model.num_layers: 2 in the checkpoint, 3 now\n"
                                      "  optimizer.lr: 0.001 in the checkpoint, 0.002 now\n");
     seo_buf_free(&report);
+}
+
+/* A precision that is left open goes with any other; two that are given must be the same. */
+static void test_precision(void **state) {
+    (void)state;
+    static const char *const words[] = {"auto", "f32", "bf16"};
+    for (int saved = 0; saved < 3; saved++) {
+        for (int now = 0; now < 3; now++) {
+            char set[64];
+            snprintf(set, sizeof set, "precision=%s", words[saved]);
+            read_small(set, &g_config);
+            snprintf(set, sizeof set, "precision=%s", words[now]);
+            read_small(set, &g_other);
+            seo_buf report = {0};
+            const bool refused = saved != now && saved > 0 && now > 0;
+            assert_int_equal(seo_config_diff(&g_config, &g_other, NULL, 0, &report), refused);
+            if (refused) {
+                char line[64];
+                snprintf(line, sizeof line, "  precision: %s in the checkpoint, %s now\n",
+                         words[saved], words[now]);
+                assert_string_equal(report.data, line);
+            }
+            seo_buf_free(&report);
+        }
+    }
 }
 
 /* More steps are welcome where the learning rate does not depend on their number. */
@@ -260,6 +288,7 @@ int main(void) {
                                        cmocka_unit_test(test_every_field_has_a_change),
                                        cmocka_unit_test(test_what_decides),
                                        cmocka_unit_test(test_diff_text),
+                                       cmocka_unit_test(test_precision),
                                        cmocka_unit_test(test_extending),
                                        cmocka_unit_test(test_presets)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,7 @@ static void describe_text(const seo_ckpt *ckpt, seo_buf *out) {
     seo_buf_format(out, "  loss (mean)     %.6g\n", s->loss_mean);
     seo_buf_format(out, "  training time   %s\n", seo_format_seconds(size, s->train_seconds));
     seo_buf_format(out, "  skipped steps   %s\n", seo_format_count(count, s->skipped_steps));
+    seo_buf_format(out, "  precision       %s\n", known(s->precision));
     seo_buf_format(out, "  configuration   %s\n  data            %s\n  tokenizer       %s\n",
                    known(s->config_hash), known(s->data_sha256), known(s->tokenizer_sha256));
     for (int64_t i = 0; i < m->file_count; i++) {
@@ -66,6 +67,7 @@ static void describe_json(const seo_ckpt *ckpt, seo_buf *out) {
     seo_buf_text(out, ", \"train_seconds\": ");
     seo_buf_json_float(out, s->train_seconds, 17);
     seo_buf_format(out, ", \"skipped_steps\": %" PRId64 ", ", s->skipped_steps);
+    add_json_text(out, "precision", s->precision);
     add_json_text(out, "config_hash", s->config_hash);
     add_json_text(out, "data_sha256", s->data_sha256);
     add_json_text(out, "tokenizer_sha256", s->tokenizer_sha256);

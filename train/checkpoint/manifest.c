@@ -56,6 +56,7 @@ static void write_state(seo_buf *out, const seo_ckpt_state *s) {
     add_float_member(out, "loss_mean", s->loss_mean);
     add_float_member(out, "train_seconds", s->train_seconds);
     seo_buf_format(out, "    \"skipped_steps\": %" PRId64 ",\n", s->skipped_steps);
+    add_text_member(out, "    ", "precision", s->precision);
     add_text_member(out, "    ", "config_hash", s->config_hash);
     add_text_member(out, "    ", "data_sha256", s->data_sha256);
     seo_buf_format(out, "    \"tokenizer_sha256\": \"%s\"\n  },\n", s->tokenizer_sha256);
@@ -183,6 +184,22 @@ static seo_err parse_seed(const json_t *state, const char *path, uint64_t *out) 
     return SEO_OK;
 }
 
+/* Checkpoints of earlier versions say nothing: they computed in f32. */
+static seo_err parse_precision(const json_t *state, const char *path, char *out) {
+    static const char *const words[] = {"f32", "bf16", ""};
+    const char *text = words[0];
+    if (json_object_get(state, "precision")) {
+        const seo_err err = seo_json_string(state, path, "precision", &text);
+        if (err != SEO_OK) return err;
+    }
+    for (int64_t i = 0; i < SEO_COUNT_OF(words); i++) {
+        if (strcmp(text, words[i]) != 0) continue;
+        memcpy(out, text, strlen(text) + 1);
+        return SEO_OK;
+    }
+    return SEO_FAIL(SEO_ERR_FORMAT, "%s: \"precision\" is neither f32 nor bf16", path);
+}
+
 static seo_err parse_state(const json_t *root, const char *path, seo_ckpt_state *s) {
     seo_err err = SEO_OK;
     const json_t *state;
@@ -193,6 +210,7 @@ static seo_err parse_state(const json_t *root, const char *path, seo_ckpt_state 
     SEO_TRY(parse_float(state, path, "loss_mean", &s->loss_mean));
     SEO_TRY(parse_float(state, path, "train_seconds", &s->train_seconds));
     SEO_TRY(seo_json_int(state, path, "skipped_steps", 0, INT64_MAX, &s->skipped_steps));
+    SEO_TRY(parse_precision(state, path, s->precision));
     SEO_TRY(parse_known(state, path, "config_hash", sizeof s->config_hash - 1, s->config_hash));
     SEO_TRY(parse_known(state, path, "data_sha256", sizeof s->data_sha256 - 1, s->data_sha256));
     SEO_TRY(parse_known(state, path, "tokenizer_sha256", sizeof s->tokenizer_sha256 - 1,

@@ -3,9 +3,9 @@
  * A JSON object, its members one below the other:
  *
  *   format "seodang-checkpoint", format_version 1, program
- *   state     step tokens seed loss_mean train_seconds skipped_steps config_hash data_sha256
- *             tokenizer_sha256; a float is {"value": for people, "bits": its IEEE 754 bits in hex},
- *             the seed a decimal string, because JSON readers do not agree on 64-bit numbers
+ *   state     step tokens seed loss_mean train_seconds skipped_steps precision config_hash
+ *             data_sha256 tokenizer_sha256; a float is {"value": for people, "bits": its IEEE 754
+ * bits in hex}, the seed a decimal string, because JSON readers do not agree on 64-bit numbers
  *   parts     how many part files
  *   files     name, bytes, xxh3_128 of the whole, xxh3_64 of each block of block_bytes
  *   tensors   name, dtype, shape, pieces: part, offset and count in elements, xxh3_128 of the data

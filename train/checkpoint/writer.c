@@ -167,7 +167,12 @@ static seo_err copy_tensors(seo_ckpt_writer *w, const seo_ckpt_snapshot *s) {
         seo_ckpt_shape_count(s->tensors[i].rank, s->tensors[i].dims, &count);
         w->tensors[i] = s->tensors[i];
         w->tensors[i].data = to;
-        memcpy(to, s->tensors[i].data, (size_t)count * sizeof *to);
+        if (s->fetch) {
+            err = s->fetch(s->fetch_context, i, to);
+            if (err != SEO_OK) return err;
+        } else {
+            memcpy(to, s->tensors[i].data, (size_t)count * sizeof *to);
+        }
         to += count;
     }
     return SEO_OK;
@@ -181,6 +186,7 @@ static seo_err copy_snapshot(seo_ckpt_writer *w, const seo_ckpt_snapshot *s) {
     if (!w->config_yaml) return SEO_FAIL(SEO_ERR_MEMORY, "no memory to copy the configuration");
     w->copy = *s;
     w->copy.tensors = w->tensors;
+    w->copy.fetch = NULL;
     w->copy.config_yaml = w->config_yaml;
     if (s->tokenizer_path) {
         snprintf(w->tokenizer_path, sizeof w->tokenizer_path, "%s", s->tokenizer_path);

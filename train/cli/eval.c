@@ -19,7 +19,7 @@ static const seo_cli_command k_command = {
     .operands_max = 1};
 
 typedef struct eval_options {
-    const char *data, *split;
+    const char *data, *split, *device;
     int64_t threads;
     bool json;
 } eval_options;
@@ -45,9 +45,11 @@ static seo_err evaluate(const char *path, const eval_options *o, seo_buf *out) {
     seo_dataset *dataset = NULL;
     seo_restored restored = {0};
     seo_eval_result result = {0};
+    seo_device_choice device = SEO_DEVICE_AUTO;
+    SEO_TRY(seo_device_choice_parse(o->device, &device));
     SEO_TRY(seo_dataset_open(o->data, o->split, &dataset));
     const seo_restore_args restore = {
-        .path = path, .mode = SEO_MODEL_EVAL, .threads = (int32_t)o->threads};
+        .path = path, .mode = SEO_MODEL_EVAL, .device = device, .threads = (int32_t)o->threads};
     SEO_TRY(seo_restore(&restore, &restored));
     SEO_TRY(check_tokenizer(&restored, dataset));
     SEO_TRY(seo_eval(&(seo_eval_args){.model = restored.model,
@@ -72,7 +74,7 @@ done:
 }
 
 int seo_cli_eval(int argc, char **argv) {
-    eval_options o = {.split = "held-out"};
+    eval_options o = {.split = "held-out", .device = "auto"};
     bool helped = false;
     const seo_cli_option options[] = {
         {.name = "data",
@@ -87,6 +89,11 @@ int seo_cli_eval(int argc, char **argv) {
          .operand = "NAME",
          .help = "held-out or train"},
         {.name = "json", .type = SEO_CLI_FLAG, .value = &o.json, .help = "one JSON object"},
+        {.name = "device",
+         .type = SEO_CLI_TEXT,
+         .value = &o.device,
+         .operand = "NAME",
+         .help = "auto, cpu or cuda; auto: a GPU if there is one"},
         {.name = "threads",
          .type = SEO_CLI_INT,
          .value = &o.threads,

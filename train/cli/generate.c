@@ -21,7 +21,7 @@ static const seo_cli_command k_command = {
     .operands_max = 1};
 
 typedef struct generate_options {
-    const char *prompt;
+    const char *prompt, *device;
     int64_t max_tokens, top_k, seed, threads;
     double temperature, top_p;
     bool ignore_eot, json;
@@ -139,13 +139,15 @@ static seo_err generate(const char *path, const generate_options *o) {
     seo_err err = SEO_OK;
     seo_restored restored = {0};
     seo_tokenizer *tokenizer = NULL;
+    seo_device_choice device = SEO_DEVICE_AUTO;
     writing w = {.o = o};
-    const seo_restore_args restore = {
-        .path = path, .mode = SEO_MODEL_GENERATE, .threads = (int32_t)o->threads};
     const seo_sample_args sample = {.temperature = o->temperature,
                                     .top_k = o->top_k,
                                     .top_p = o->top_p,
                                     .seed = (uint64_t)o->seed};
+    SEO_TRY(seo_device_choice_parse(o->device, &device));
+    const seo_restore_args restore = {
+        .path = path, .mode = SEO_MODEL_GENERATE, .device = device, .threads = (int32_t)o->threads};
     SEO_TRY(seo_restore(&restore, &restored));
     SEO_TRY(seo_tokenizer_load(restored.tokenizer_path, &tokenizer));
     w.tokenizer = tokenizer;
@@ -213,6 +215,11 @@ static seo_err parse(int argc, char **argv, generate_options *o, seo_cli_list *o
          .value = &o->ignore_eot,
          .help = "go on past the end-of-text token"},
         {.name = "json", .type = SEO_CLI_FLAG, .value = &o->json, .help = "one JSON object"},
+        {.name = "device",
+         .type = SEO_CLI_TEXT,
+         .value = &o->device,
+         .operand = "NAME",
+         .help = "auto, cpu or cuda; auto: a GPU if there is one"},
         {.name = "threads",
          .type = SEO_CLI_INT,
          .value = &o->threads,
@@ -225,8 +232,13 @@ static seo_err parse(int argc, char **argv, generate_options *o, seo_cli_list *o
 }
 
 int seo_cli_generate(int argc, char **argv) {
-    generate_options o = {
-        .prompt = "", .max_tokens = 200, .temperature = 0.8, .top_k = 50, .top_p = 1, .seed = 1};
+    generate_options o = {.prompt = "",
+                          .device = "auto",
+                          .max_tokens = 200,
+                          .temperature = 0.8,
+                          .top_k = 50,
+                          .top_p = 1,
+                          .seed = 1};
     seo_err err = SEO_OK;
     seo_cli_list operands = {0};
     bool helped = false;
