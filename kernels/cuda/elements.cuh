@@ -24,7 +24,7 @@ template <class T> SEO_DEVICE span<T> span_load(const T *at) {
     for (int i = 0; i < (int)sizeof(s) / 16; i++) s.word[i] = ((const uint4 *)at)[i];
     return s;
 }
-/* The same for what is read or written once in a step: it need not stay in the cache. */
+/* The same, first to leave the cache. */
 template <class T> SEO_DEVICE span<T> span_load_once(const T *at) {
     span<T> s;
 #pragma unroll
@@ -83,6 +83,22 @@ template <class T> SEO_DEVICE void store_f32(T *at, const float (&x)[SPAN]) {
     span_store(at, s);
 }
 template <class T> SEO_DEVICE void store_f32(T *at, const float (&x)[1]) {
+    store_f32(at, x[0]);
+}
+
+/* The same of what a step reads or writes once: it need not stay in the cache. */
+template <class T> SEO_DEVICE void load_once(float (&x)[SPAN], const T *at) {
+    span_unpack(x, span_load_once(at));
+}
+template <class T> SEO_DEVICE void load_once(float (&x)[1], const T *at) {
+    x[0] = to_f32(*at);
+}
+template <class T> SEO_DEVICE void store_once(T *at, const float (&x)[SPAN]) {
+    span<T> s;
+    span_pack(s, x);
+    span_store_once(at, s);
+}
+template <class T> SEO_DEVICE void store_once(T *at, const float (&x)[1]) {
     store_f32(at, x[0]);
 }
 
