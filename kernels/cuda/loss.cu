@@ -1,0 +1,206 @@
+/* Softmax cross entropy, fused with its gradient: a row of logits is read from memory once, kept in
+ * the block's shared memory where it fits, and overwritten by the gradient. */
+#include <math.h>
+
+#include "kernels/cuda/elements.cuh"
+
+enum {
+    LOSS_THREADS_MAX = 512,
+    LOSS_WARPS_MAX = LOSS_THREADS_MAX / WARP,
+    LOSS_BATCH = 4 /* spans that a thread has on the way from memory together */
+};
+
+template <class T> struct loss_rows {
+    float *loss;
+    T *logits;
+    const int32_t *targets;
+    int64_t padded, vocab;
+    int32_t ignore_index;
+    float grad_scale;
+    bool with_gradient;
+    int32_t *fault;
+};
+
+/* e^x, x <= 0: what is lost of f32's exponential lies far below a bf16. */
+SEO_DEVICE float exp_of(float x, float) {
+    return expf(x);
+}
+SEO_DEVICE float exp_of(float x, bf16) {
+    return ptx_exp2(x * 1.44269504f);
+}
+
+/* The same in every thread; the sum over lanes as a butterfly, over warps in ascending order. part:
+ * a number for each warp, used for this alone. */
+SEO_DEVICE float block_max(float x, float *part) {
+    x = warp_max(x);
+    if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = x;
+    __syncthreads();
+    for (int w = 0; w < (int)blockDim.x / WARP; w++) x = fmaxf(x, part[w]);
+    return x;
+}
+SEO_DEVICE float block_sum(float x, float *part) {
+    x = warp_sum(x);
+    if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = x;
+    __syncthreads();
+    x = 0.0f;
+    for (int w = 0; w < (int)blockDim.x / WARP; w++) x += part[w];
+    return x;
+}
+
+/* N logits from column c on; padded columns read as minus infinity, whatever they hold. */
+template <int N, class T>
+SEO_DEVICE void load_logits(float (&x)[N], const T *row, int64_t c, int64_t vocab) {
+    load_f32(x, row + c);
+    if (c + N <= vocab) return;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        if (c + i >= vocab) x[i] = -INFINITY;
+    }
+}
+
+template <int N> SEO_DEVICE float max_of(const float (&x)[N]) {
+    float top = x[0];
+#pragma unroll
+    for (int i = 1; i < N; i++) top = fmaxf(top, x[i]);
+    return top;
+}
+
+/* The gradient of N columns from c on: scale * e^(x - top), less grad_scale at the target, 0 where
+ * padded. */
+template <int N, class T>
+SEO_DEVICE void gradient_of(float (&x)[N], const loss_rows<T> &a, int64_t c, int64_t target,
+                            float top, float scale) {
+#pragma unroll
+    for (int i = 0; i < N; i++) x[i] = exp_of(x[i] - top, T()) * scale;
+    if (c <= target && target < c + N) {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            if (c + i == target) x[i] -= a.grad_scale;
+        }
+    }
+    if (c + N <= a.vocab) return;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        if (c + i >= a.vocab) x[i] = 0.0f;
+    }
+}
+
+/* A row without a loss: ignored, or of a target that is out of range, which is reported. */
+template <int N, class T> SEO_DEVICE void no_loss(const loss_rows<T> &a, T *row, bool ignored) {
+    if (threadIdx.x == 0) {
+        a.loss[blockIdx.x] = ignored ? 0.0f : NAN;
+        if (!ignored) *a.fault = SEO_CUDA_FAULT_TARGET;
+    }
+    if (!a.with_gradient) return;
+    const float zero[N] = {};
+    for (int64_t c = (int64_t)threadIdx.x * N; c < a.padded; c += (int64_t)blockDim.x * N) {
+        store_f32(row + c, zero);
+    }
+}
+
+/* One block a row, N columns a thread at a time: the maximum, then the sum of the exponentials,
+ * then the gradient, for which they are computed again. A thread meets the same columns each time,
+ * so a row that is KEPT in dynamic shared memory (padded elements) needs no barrier, and one that
+ * is not has the same bits: it is read again from the cache. Sums: a span in halves, a thread's
+ * spans in ascending order, then as block_sum. N = SPAN demands rows that begin at multiples of 16
+ * bytes. Also 128 bytes of static shared memory. Bound: 2 elements' bytes an element, 1 without
+ * gradient. */
+template <int N, bool KEPT, class T>
+__global__ void __launch_bounds__(LOSS_THREADS_MAX, 2) cross_entropy_kernel(const loss_rows<T> a) {
+    SEO_SHARED(float, part, 2 * LOSS_WARPS_MAX);
+    SEO_DYN_SMEM(smem);
+    T *row = a.logits + blockIdx.x * a.padded;
+    const T *from = KEPT ? (const T *)smem : row;
+    const int64_t target = a.targets[blockIdx.x];
+    const int64_t first = (int64_t)threadIdx.x * N, step = (int64_t)blockDim.x * N;
+    if (target == a.ignore_index || target < 0 || target >= a.vocab) {
+        no_loss<N>(a, row, target == a.ignore_index);
+        return;
+    }
+    /* Before anybody overwrites it, which is after a barrier. */
+    const float at_target = to_f32(row[target]);
+    float top = -INFINITY, sum = 0.0f, x[N];
+    int64_t c = first;
+    for (; c + (LOSS_BATCH - 1) * step + N <= a.vocab; c += LOSS_BATCH * step) {
+        float batch[LOSS_BATCH][N];
+#pragma unroll
+        for (int b = 0; b < LOSS_BATCH; b++) load_f32(batch[b], row + c + b * step);
+#pragma unroll
+        for (int b = 0; b < LOSS_BATCH; b++) {
+            top = fmaxf(top, max_of(batch[b]));
+            if (KEPT) store_f32((T *)smem + c + b * step, batch[b]);
+        }
+    }
+    for (; c < a.vocab; c += step) {
+        load_logits(x, row, c, a.vocab);
+        top = fmaxf(top, max_of(x));
+        if (KEPT) store_f32((T *)smem + c, x);
+    }
+    top = block_max(top, part);
+#pragma unroll 2
+    for (c = first; c < a.vocab; c += step) {
+        load_logits(x, from, c, a.vocab);
+#pragma unroll
+        for (int i = 0; i < N; i++) x[i] = exp_of(x[i] - top, T());
+        sum += sum_of(x);
+    }
+    sum = block_sum(sum, part + LOSS_WARPS_MAX);
+    if (threadIdx.x == 0) a.loss[blockIdx.x] = logf(sum) - (at_target - top);
+    if (!a.with_gradient) return;
+    const float scale = __fdiv_rn(a.grad_scale, sum);
+#pragma unroll 2
+    for (c = first; c < a.padded; c += step) {
+        if (c < a.vocab) {
+            load_logits(x, from, c, a.vocab);
+            gradient_of(x, a, c, target, top, scale);
+        } else {
+#pragma unroll
+            for (int i = 0; i < N; i++) x[i] = 0.0f;
+        }
+        store_f32(row + c, x);
+    }
+}
+
+/* The dynamic shared memory that a block may have on a device of this compute capability, less what
+ * the kernel has besides. */
+static int64_t smem_room(int32_t capability) {
+    const int64_t total = capability == 80 || capability == 87   ? 163 << 10
+                          : capability >= 90 && capability < 120 ? 227 << 10
+                                                                 : 99 << 10;
+    return total - 2 * LOSS_WARPS_MAX * (int64_t)sizeof(float);
+}
+
+template <int N, class T>
+static cudaError_t launch_loss(seo_device *dev, const loss_rows<T> &a, int64_t rows) {
+    const seo_cuda *cuda = seo_cuda_of(dev);
+    const int64_t bytes = a.padded * (int64_t)sizeof(T);
+    const bool kept = bytes <= smem_room(cuda->capability);
+    const int64_t wanted = seo_round_up(seo_div_up(a.padded, N), WARP);
+    const int64_t threads = seo_min_i64(wanted, LOSS_THREADS_MAX);
+    const seo_grid grid = {dim3((unsigned)rows), dim3((unsigned)threads), kept ? (size_t)bytes : 0,
+                           cuda->stream};
+    return seo_launch(
+        grid, kept ? cross_entropy_kernel<N, true, T> : cross_entropy_kernel<N, false, T>, a);
+}
+
+template <class T>
+static cudaError_t cross_entropy(seo_device *dev, const seo_cross_entropy_args *a) {
+    const loss_rows<T> x = {(float *)a->loss.data,
+                            (T *)a->logits.data,
+                            (const int32_t *)a->targets.data,
+                            a->logits.dims[a->logits.rank - 1],
+                            a->vocab_size,
+                            a->ignore_index,
+                            a->grad_scale,
+                            a->with_gradient,
+                            seo_cuda_of(dev)->fault};
+    const int64_t rows = seo_tensor_count(&a->targets);
+    const bool spans = x.padded % SPAN == 0 && spans_fit(x.logits);
+    return spans ? launch_loss<SPAN>(dev, x, rows) : launch_loss<1>(dev, x, rows);
+}
+
+seo_err seo_cuda_cross_entropy(seo_device *dev, const seo_cross_entropy_args *a) {
+    return seo_cuda_check(a->logits.dtype == SEO_DTYPE_BF16 ? cross_entropy<bf16>(dev, a)
+                                                            : cross_entropy<float>(dev, a),
+                          "cross_entropy");
+}
