@@ -287,21 +287,34 @@ uint32_t smem_addr(const void *ptr) {
 
 /* ---- life of a block ---- */
 
+/* Address space: pages become memory, and zero, when they are touched. */
+static char *reserve(worker &w, size_t bytes) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (p == MAP_FAILED) {
+        perror("simt: cannot reserve memory for threads");
+        abort();
+    }
+    w.mappings.push_back({p, bytes});
+    return (char *)p;
+}
+worker::~worker() {
+    for (auto &mapping : mappings) munmap(mapping.first, mapping.second);
+}
+
 static void prepare_memory(worker &w, size_t threads, size_t blocks) {
     const size_t guard = 4096;
-    const int protection = PROT_READ | PROT_WRITE;
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     while (w.stacks.size() < threads) {
-        char *p = (char *)mmap(nullptr, w.stack_bytes + guard, protection, flags, -1, 0);
+        char *p = reserve(w, w.stack_bytes + guard);
         mprotect(p, guard, PROT_NONE);
         w.stacks.push_back(p + guard);
     }
     while (w.windows.size() < blocks) {
-        char *p = (char *)mmap(nullptr, 2 * WINDOW_BYTES, protection, flags, -1, 0);
-        uintptr_t aligned = ((uintptr_t)p + WINDOW_BYTES - 1) & ~((uintptr_t)WINDOW_BYTES - 1);
-        w.windows.push_back((char *)aligned);
+        uintptr_t p = (uintptr_t)reserve(w, 2 * WINDOW_BYTES);
+        w.windows.push_back((char *)((p + WINDOW_BYTES - 1) & ~((uintptr_t)WINDOW_BYTES - 1)));
         if (!checking) continue;
-        w.cells.push_back((shared_cell *)calloc(WINDOW_BYTES / CELL_BYTES, sizeof(shared_cell)));
+        size_t cell_bytes = WINDOW_BYTES / CELL_BYTES * sizeof(shared_cell);
+        w.cells.push_back((shared_cell *)reserve(w, cell_bytes));
     }
 }
 

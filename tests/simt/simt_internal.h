@@ -229,9 +229,11 @@ struct worker {
     size_t stack_bytes;
     std::vector<char *> stacks, windows;
     std::vector<shared_cell *> cells;
+    std::vector<std::pair<void *, size_t>> mappings; /* what the three stand in */
     const void *asan_bottom;
     size_t asan_bytes;
     simt_stats stats;
+    ~worker();
 };
 
 extern __thread worker *current_worker;
