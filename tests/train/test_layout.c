@@ -1,4 +1,5 @@
-/* How parameters lie in memory: a padded vocabulary, and which of them decay. */
+/* How parameters lie in memory: a padded vocabulary, which of them decay, and what is said when
+ * there is too little of it. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -153,8 +154,60 @@ static void padding(void **state) {
     tiny_close(&padded);
 }
 
+static seo_err open_limited(int64_t memory_bytes, bool gpu, int64_t batch, seo_model_mode mode) {
+    const seo_model_config config = tiny_config(0);
+    seo_model *model = NULL;
+    seo_device *dev = odd_device_open((odd_options){.memory_bytes = memory_bytes, .gpu = gpu});
+    const seo_err err = seo_model_open(
+        &(seo_model_args){.dev = dev, .config = &config, .mode = mode, .batch = batch, .seed = 1},
+        &model);
+    assert_int_equal(model != NULL, err == SEO_OK);
+    if (err != SEO_OK) assert_int_equal(seo_device_bytes(dev), 0); /* all given back */
+    seo_model_close(model);
+    seo_device_close(dev);
+    return err;
+}
+
+/* What a model of `batch` takes in all, moments included. */
+static int64_t bytes_of(int64_t batch) {
+    const seo_model_config config = tiny_config(0);
+    seo_model *model = NULL;
+    seo_device *dev = odd_device_open((odd_options){.gpu = true});
+    ok(seo_model_open(
+        &(seo_model_args){
+            .dev = dev, .config = &config, .mode = SEO_MODEL_TRAIN, .batch = batch, .seed = 1},
+        &model));
+    const int64_t bytes = seo_device_bytes(dev) + 2 * seo_model_grads(model)->slab.bytes;
+    seo_model_close(model);
+    seo_device_close(dev);
+    return bytes;
+}
+
+/* The micro-batch that is named fits, and the state alone, too large, is said to be the state. */
+static void too_little_memory(void **state) {
+    (void)state;
+    const int64_t room = bytes_of(11);
+    for (int gpu = 0; gpu < 2; gpu++) {
+        assert_int_equal(open_limited(room, gpu, 64, SEO_MODEL_TRAIN), SEO_ERR_MEMORY);
+        const char *says = strstr(seo_err_detail(), "a train.micro_batch of ");
+        assert_non_null(says);
+        assert_non_null(strstr(seo_err_detail(), "the activations of 64 sequences want "));
+        assert_non_null(strstr(seo_err_detail(), "are free"));
+        const int64_t named = strtoll(says + strlen("a train.micro_batch of "), NULL, 10);
+        if (named < 9 || named > 11) fail_msg("%s", seo_err_detail());
+        assert_true(bytes_of(named) <= room);
+        ok(open_limited(room, gpu, named, SEO_MODEL_TRAIN));
+    }
+    const int64_t sets = bytes_of(1) / 8;
+    assert_int_equal(open_limited(sets, false, 1, SEO_MODEL_TRAIN), SEO_ERR_MEMORY);
+    assert_non_null(strstr(seo_err_detail(), "model.num_layers"));
+    assert_int_equal(open_limited(room, true, 1000, SEO_MODEL_EVAL), SEO_ERR_MEMORY);
+    assert_non_null(strstr(seo_err_detail(), "--device cpu"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(offsets), cmocka_unit_test(decay),
-                                       cmocka_unit_test(padding)};
+                                       cmocka_unit_test(padding),
+                                       cmocka_unit_test(too_little_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include "../support/dataset_fixture.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "odd_device.h"
 #include "train/checkpoint.h"
 #include "train/run.h"
 
@@ -69,6 +70,7 @@ typedef struct words {
     const char *sets[5];
     const char *allow;
     bool from_scratch;
+    seo_cuda_opener *open_cuda;
 } words;
 
 static seo_err train(const bench *b, const char *name, words w) {
@@ -83,7 +85,8 @@ static seo_err train(const bench *b, const char *name, words w) {
                                        .threads = 1,
                                        .allow = &w.allow,
                                        .allow_count = w.allow ? 1 : 0,
-                                       .from_scratch = w.from_scratch});
+                                       .from_scratch = w.from_scratch,
+                                       .open_cuda = w.open_cuda});
 }
 
 static void ok(seo_err err) {
@@ -234,11 +237,33 @@ static void out_of_hand(void **state) {
     json_decref(list);
 }
 
+static seo_err small_gpu(const seo_cuda_options *options, seo_device **out) {
+    (void)options;
+    *out = odd_device_open((odd_options){.memory_bytes = 128 << 10, .gpu = true});
+    return SEO_OK;
+}
+
+/* A run that does not fit is a wrong configuration, and leaves nothing that looks like a run. */
+static void too_little_memory(void **state) {
+    const bench *b = *state;
+    const char *const absent[] = {"big/config.yaml", "big/metrics.jsonl", "big/checkpoints"};
+    assert_int_equal(train(b, "big", (words){.open_cuda = small_gpu}), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "out of memory"));
+    for (int64_t i = 0; i < SEO_COUNT_OF(absent); i++) {
+        char path[SEO_PATH_MAX];
+        seo_path_kind kind = SEO_PATH_FILE;
+        fixture_path(&b->scratch, absent[i], path);
+        ok(seo_path_look(path, &kind));
+        assert_int_equal(kind, SEO_PATH_NONE);
+    }
+    ok(train(b, "big", (words){.sets = {"train.steps=1"}}));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, clear)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(parts),      TEST(late_evaluation), TEST(from_scratch),
-                                       TEST(other_data), TEST(allowed_change),  TEST(mixture),
-                                       TEST(out_of_hand)};
+    const struct CMUnitTest tests[] = {
+        TEST(parts),          TEST(late_evaluation), TEST(from_scratch), TEST(other_data),
+        TEST(allowed_change), TEST(mixture),         TEST(out_of_hand),  TEST(too_little_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

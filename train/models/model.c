@@ -7,13 +7,6 @@
 #include "train/models/model_state.h"
 #include "train/values.h"
 
-/* A chunk of logits is large enough that a product with the vocabulary runs at full speed, and
- * small enough to be a minor part of a run's memory. A GPU wants more rows at a time: each chunk
- * reads and writes all of the embedding's gradient, 8 bytes an element, against 6 operations an
- * element and row. At 600 TFLOP/s and 4 TB/s that is 200 / rows of the head's time; a GiB of
- * GPT-2's logits in bf16 has 10,000 rows. */
-enum { LOGITS_BYTES_CPU = 256 << 20, LOGITS_BYTES_GPU = 1 << 30 };
-
 static seo_err open_family(const seo_model_config *config, const seo_family_ops **family,
                            void **state) {
     *family = seo_family_find(config->family);
@@ -40,53 +33,6 @@ seo_err seo_model_count(const seo_model_config *config, int64_t *out) {
     *out = seo_params_elements(&params);
     seo_params_free(&params);
     return SEO_OK;
-}
-
-static seo_err plan_activations(seo_model *model) {
-    const seo_plan plan = {.slab = &model->activations,
-                           .storage = model->storage,
-                           .batch = model->batch,
-                           .positions = model->config.seq_len,
-                           .logits_bytes =
-                               seo_device_is_cpu(model->dev) ? LOGITS_BYTES_CPU : LOGITS_BYTES_GPU};
-    seo_slab_init(&model->activations, "activations");
-    const seo_err err = seo_model_plan_inputs(model);
-    return err != SEO_OK ? err : model->family->plan(model->state, model->mode, &plan);
-}
-
-static seo_err plan(seo_model *model) {
-    seo_err err = SEO_OK;
-    const seo_params *params = &model->params;
-    const seo_dtype dtype = model->master ? SEO_DTYPE_F32 : model->storage;
-    SEO_TRY(seo_param_set_plan(&model->weights, params, dtype, "parameters"));
-    if (model->master) {
-        SEO_TRY(seo_param_set_plan(&model->working, params, model->storage, "working parameters"));
-    }
-    if (model->mode == SEO_MODEL_TRAIN) {
-        SEO_TRY(seo_param_set_plan(&model->grads, params, SEO_DTYPE_F32, "gradients"));
-    }
-    SEO_TRY(plan_activations(model));
-done:
-    return err;
-}
-
-static seo_err bind(seo_model *model) {
-    seo_err err = SEO_OK;
-    SEO_TRY(seo_param_set_bind(&model->weights, model->dev));
-    if (model->master) SEO_TRY(seo_param_set_bind(&model->working, model->dev));
-    if (model->mode == SEO_MODEL_TRAIN) SEO_TRY(seo_param_set_bind(&model->grads, model->dev));
-    err = seo_device_alloc(model->dev, model->activations.bytes, &model->activation_memory);
-    if (err != SEO_OK) {
-        return seo_err_context(
-            err, "activations of %lld sequences (a smaller train.micro_batch needs less)",
-            (long long)model->batch);
-    }
-    seo_slab_bind(&model->activations, model->activation_memory);
-    model->family->bound(model->state);
-    model->staging = calloc(1, (size_t)seo_tensor_bytes(&model->inputs));
-    if (!model->staging) err = SEO_FAIL(SEO_ERR_MEMORY, "a batch of ids");
-done:
-    return err;
 }
 
 /* Normal numbers are made in f32; weights of another type are rounded from a set of their own. */
@@ -133,8 +79,8 @@ seo_err seo_model_open(const seo_model_args *args, seo_model **out) {
     model->params.row_multiple = seo_device_row_multiple(args->dev);
     SEO_TRY(open_family(&model->config, &model->family, &model->state));
     SEO_TRY(model->family->params(model->state, &model->params));
-    SEO_TRY(plan(model));
-    SEO_TRY(bind(model));
+    SEO_TRY(seo_model_plan(model));
+    SEO_TRY(seo_model_take(model));
     if (!args->uninitialised) SEO_TRY(init_weights(model, args->seed));
     *out = model;
     model = NULL;

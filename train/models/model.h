@@ -49,7 +49,8 @@ typedef struct seo_model_args {
 } seo_model_args;
 
 /* Checks the family's rules (SEO_ERR_USAGE), plans, takes memory, sets initial values from the
- * seed. */
+ * seed. SEO_ERR_MEMORY tells what wants how much, what is free, and which setting would make it
+ * fit, with room for the moments that an optimizer takes. */
 seo_err seo_model_open(const seo_model_args *args, seo_model **out);
 void seo_model_close(seo_model *model); /* NULL is fine */
 

@@ -46,6 +46,9 @@ struct seo_model {
     seo_pass last; /* the pass whose activations are there */
 };
 
+/* model_memory.c: declares all tensors; takes their memory. */
+seo_err seo_model_plan(seo_model *model);
+seo_err seo_model_take(seo_model *model);
 /* model_pass.c: declares losses and inputs. */
 seo_err seo_model_plan_inputs(seo_model *model);
 
