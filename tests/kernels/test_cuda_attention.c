@@ -1,0 +1,112 @@
+/* What is special to the CUDA kernels of attention: which block works on what, reads of shared
+ * memory without bank conflicts, refusals. That they are right is tested with all operators. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <simt_options.h>
+
+#include "base/check.h"
+#include "kernels/cuda/cuda.h"
+#include "tests/simt/device.h"
+#include "tests/support/op_check.h"
+
+cudaError_t test_attention_places(int32_t *out, int32_t tiles, int32_t pairs, int32_t group,
+                                  cudaStream_t stream);
+
+static seo_device *g_dev;
+
+static int set_up(void **state) {
+    (void)state;
+    must(seo_device_open_simt(NULL, &g_dev));
+    return 0;
+}
+static int tear_down(void **state) {
+    (void)state;
+    seo_device_close(g_dev);
+    return simt_live_count();
+}
+
+/* Each tile of each head once; a group's heads after those of the group before, and within a group
+ * no tile after one with less work. */
+static void test_places(void **state) {
+    (void)state;
+    static const int32_t cases[][3] = {{1, 1, 1}, {3, 7, 2}, {3, 7, 7}, {5, 4, 1}, {1, 9, 4}};
+    for (int i = 0; i < SEO_COUNT_OF(cases); i++) {
+        const int32_t tiles = cases[i][0], pairs = cases[i][1], group = cases[i][2];
+        const int64_t bytes = (int64_t)tiles * pairs * 2 * 4;
+        int32_t places[64], met[32] = {0};
+        void *on_device = NULL;
+        must(seo_device_alloc(g_dev, bytes, &on_device));
+        assert_int_equal(
+            test_attention_places(on_device, tiles, pairs, group, seo_cuda_of(g_dev)->stream),
+            cudaSuccess);
+        must(seo_device_copy_out(g_dev, places, on_device, bytes));
+        seo_device_free(g_dev, on_device);
+        for (int32_t block = 0; block < tiles * pairs; block++) {
+            const int32_t pair = places[2 * block], rank = places[2 * block + 1];
+            assert_in_range(pair, 0, pairs - 1);
+            assert_in_range(rank, 0, tiles - 1);
+            assert_int_equal(met[pair * tiles + rank]++, 0);
+            if (block == 0) continue;
+            const int32_t last = places[2 * block - 2] / group;
+            assert_true(pair / group >= last);
+            assert_true(pair / group > last || rank >= places[2 * block - 1]);
+        }
+    }
+}
+
+static seo_tensor tensor(seo_dtype dtype, int64_t b, int64_t t, int64_t c) {
+    seo_tensor x = seo_tensor_3d(NULL, dtype, b, t, c);
+    must(seo_device_alloc(g_dev, seo_tensor_bytes(&x), &x.data));
+    return x;
+}
+
+static void test_bank_conflicts(void **state) {
+    (void)state;
+    static const int64_t widths[] = {20, 32, 64, 80, 96, 100, 128};
+    for (int i = 0; i < SEO_COUNT_OF(widths); i++) {
+        const int64_t t = 65, d = widths[i];
+        seo_attention_fwd_args a = {.out = tensor(SEO_DTYPE_BF16, 1, t, d),
+                                    .lse = tensor(SEO_DTYPE_F32, 1, 1, t),
+                                    .qkv = tensor(SEO_DTYPE_BF16, 1, t, 3 * d),
+                                    .head_count = 1,
+                                    .scale = 0.125f,
+                                    .causal = true};
+        simt_stats_clear();
+        must(seo_attention_fwd(g_dev, &a));
+        must(seo_device_sync(g_dev));
+        assert_true(simt_stats_get().ldmatrix_tiles > 0);
+        assert_int_equal(simt_stats_get().ldmatrix_conflicts, 0);
+        seo_device_free(g_dev, a.out.data);
+        seo_device_free(g_dev, a.lse.data);
+        seo_device_free(g_dev, a.qkv.data);
+    }
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    float unused;
+    for (int i = 0; i < 4; i++) {
+        const seo_dtype s = i % 2 ? SEO_DTYPE_BF16 : SEO_DTYPE_F32;
+        const int64_t b = i < 2 ? 1 : 1 << 20, t = 1 << 20, c = i < 2 ? 136 : 1;
+        const seo_attention_fwd_args a = {.out = seo_tensor_3d(&unused, s, b, t, c),
+                                          .lse = seo_tensor_3d(&unused, SEO_DTYPE_F32, b, 1, t),
+                                          .qkv = seo_tensor_3d(&unused, s, b, t, 3 * c),
+                                          .head_count = 1,
+                                          .scale = 1.0f};
+        must_fail(seo_cuda_attention_fwd(g_dev, &a), SEO_ERR_UNSUPPORTED,
+                  i < 2 ? "wider than 128, the most the CUDA kernels have; use more heads"
+                        : "more than one launch can hold; use a smaller batch");
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_places),
+                                       cmocka_unit_test(test_bank_conflicts),
+                                       cmocka_unit_test(test_refusals)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
