@@ -256,7 +256,7 @@ static void too_little_memory(void **state) {
         ok(seo_path_look(path, &kind));
         assert_int_equal(kind, SEO_PATH_NONE);
     }
-    ok(train(b, "big", (words){.sets = {"train.steps=1"}}));
+    ok(train(b, "big", (words){.sets = {"train.steps=3"}}));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, clear)
