@@ -18,7 +18,6 @@
 #include "tests/simt/device.h"
 #include "tests/support/op_check.h"
 
-cudaError_t test_note_fault(int32_t *word, int32_t fault, cudaStream_t stream);
 cudaError_t test_scale_add(float *y, const float *x, float a, int n, cudaStream_t stream);
 cudaError_t test_trap(cudaStream_t stream);
 
@@ -374,23 +373,53 @@ static void recovers_from_failed_captures(void **state) {
     seo_device_close(dev);
 }
 
+/* Looks one id up in a table of 3 rows. */
+static seo_err look_up(seo_device *dev, int32_t id) {
+    float *floats = device_floats(dev, 2, 8);
+    void *ids = NULL;
+    must(seo_device_alloc(dev, sizeof id, &ids));
+    must(seo_device_copy_in(dev, ids, &id, sizeof id));
+    const seo_embedding_fwd_args args = {.out = seo_tensor_3d(floats, SEO_DTYPE_F32, 1, 1, 2),
+                                         .ids = seo_tensor_2d(ids, SEO_DTYPE_I32, 1, 1),
+                                         .wte = seo_tensor_2d(floats + 2, SEO_DTYPE_F32, 3, 2),
+                                         .wpe = seo_tensor_2d(floats + 2, SEO_DTYPE_F32, 1, 2)};
+    return seo_embedding_fwd(dev, &args);
+}
+
+/* The loss of one row of 4 logits. */
+static seo_err score(seo_device *dev, int32_t target) {
+    float *floats = device_floats(dev, 2, 5);
+    void *targets = NULL;
+    must(seo_device_alloc(dev, sizeof target, &targets));
+    must(seo_device_copy_in(dev, targets, &target, sizeof target));
+    const seo_cross_entropy_args args = {.loss = seo_tensor_1d(floats, SEO_DTYPE_F32, 1),
+                                         .logits = seo_tensor_2d(floats + 1, SEO_DTYPE_F32, 1, 4),
+                                         .targets = seo_tensor_1d(targets, SEO_DTYPE_I32, 1),
+                                         .vocab_size = 4,
+                                         .ignore_index = -100,
+                                         .grad_scale = 1};
+    return seo_cross_entropy(dev, &args);
+}
+
 static void reports_faults_of_kernels(void **state) {
     (void)state;
+    const char *const of_id = "embedding: an id outside the embedding table";
+    const char *const of_target = "cross_entropy: a target outside the vocabulary";
     seo_device *dev = open_emulated();
-    const seo_cuda *cuda = seo_cuda_of(dev);
     float *x = device_floats(dev, 2, 4), host[4];
-    must(seo_cuda_check(test_note_fault(cuda->fault, SEO_CUDA_FAULT_EMBEDDING_ID, cuda->stream),
-                        "note_fault"));
-    must_fail(seo_device_sync(dev), SEO_ERR_ARG, "embedding: an id outside the embedding table");
+    must(look_up(dev, 2));
+    must(score(dev, -100));
     must(seo_device_sync(dev));
-    must(seo_cuda_check(test_note_fault(cuda->fault, SEO_CUDA_FAULT_TARGET, cuda->stream),
-                        "note_fault"));
-    must_fail(seo_device_copy_out(dev, host, x, sizeof host), SEO_ERR_ARG,
-              "cross_entropy: a target outside the vocabulary");
+    must(look_up(dev, 3));
+    must_fail(seo_device_sync(dev), SEO_ERR_ARG, of_id);
+    must(seo_device_sync(dev));
+    must(score(dev, 4));
+    must_fail(seo_device_copy_out(dev, host, x, sizeof host), SEO_ERR_ARG, of_target);
     must(seo_device_copy_out(dev, host, x, sizeof host));
-    must(seo_cuda_check(test_note_fault(cuda->fault, SEO_CUDA_FAULT_TARGET, cuda->stream),
-                        "note_fault"));
-    must_fail(seo_device_copy_out(dev, host, x, 0), SEO_ERR_ARG, "cross_entropy");
+    must(score(dev, -1));
+    must_fail(seo_device_copy_out(dev, host, x, 0), SEO_ERR_ARG, of_target);
+    must(look_up(dev, -1));
+    must_fail(seo_device_sync(dev), SEO_ERR_ARG, of_id);
     expect_floats(dev, x, 2, 4);
     seo_device_close(dev);
 }
@@ -443,16 +472,15 @@ static void names_the_operator(void **state) {
     seo_device *dev = NULL;
     must(seo_device_open_simt(&(seo_simt_options){.cuda.check_each = true}, &dev));
     assert_false(seo_device_has_graphs(dev));
-    const seo_cuda *cuda = seo_cuda_of(dev);
     const seo_tensor x = seo_tensor_1d(device_floats(dev, 1, 4), SEO_DTYPE_F32, 4);
     const seo_add_args args = {.out = x, .a = x, .b = x};
     must(seo_add(dev, &args));
     expect_floats(dev, x.data, 2, 4);
-    must(seo_cuda_check(test_note_fault(cuda->fault, SEO_CUDA_FAULT_TARGET, cuda->stream),
-                        "note_fault"));
-    must_fail(seo_add(dev, &args), SEO_ERR_ARG, "add: cross_entropy: a target outside");
+    must(look_up(dev, 0));
+    must_fail(look_up(dev, 3), SEO_ERR_ARG, "embedding_fwd: embedding: an id outside");
+    must(seo_add(dev, &args));
     simt_options_get()->quiet = 1;
-    must(seo_cuda_check(test_trap(cuda->stream), "trap"));
+    must(seo_cuda_check(test_trap(seo_cuda_of(dev)->stream), "trap"));
     must_fail(seo_add(dev, &args), SEO_ERR_DEVICE, "add: cuda: queued work: unspecified launch");
     seo_device_close(dev);
     simt_clear_error();
