@@ -116,6 +116,13 @@ static seo_err open_model(seo_run *run) {
                                   .uninitialised = run->resumed_from != NULL};
     SEO_TRY(seo_model_open(&model, &run->model));
     SEO_TRY(seo_optim_open(run->model, &c->optimizer, &run->optim));
+done:
+    return err;
+}
+
+static seo_err open_step(seo_run *run) {
+    seo_err err = SEO_OK;
+    const seo_config *c = &run->config;
     SEO_TRY(seo_step_open(
         &(seo_step_args){
             .config = c, .model = run->model, .optim = run->optim, .loader = run->loader},
@@ -174,8 +181,9 @@ seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
         goto done;
     }
     SEO_TRY(seo_device_too_small(open_device(run)));
-    SEO_TRY(open_loader(run));
     SEO_TRY(seo_device_too_small(open_model(run)));
+    SEO_TRY(open_loader(run));
+    SEO_TRY(seo_device_too_small(open_step(run)));
     SEO_TRY(seo_run_load(run));
     SEO_TRY(open_outputs(run));
 done:

@@ -95,6 +95,10 @@ static seo_err read_loss(seo_step *step, seo_step_result *out) {
     return SEO_OK;
 }
 
+/* The norm and the losses are read back before the update is queued: whether it is made is decided
+ * here, from the very numbers that are reported, and a loss that is not finite leaves parameters
+ * and moments as they are on every device. It costs one wait a step; the device is idle for no
+ * longer than the host needs to queue one operator. */
 seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_result *out) {
     seo_err err = SEO_OK;
     const seo_config *c = step->a.config;
