@@ -58,11 +58,33 @@ SEO_DEVICE void load_logits(float (&x)[N], const T *row, int64_t c, int64_t voca
     }
 }
 
-template <int N> SEO_DEVICE float max_of(const float (&x)[N]) {
-    float top = x[0];
+/* A thread's columns so far: their largest logit, and the sum of e^(x - top). */
+struct online_sum {
+    float top, sum;
+};
+
+/* What is subtracted from logits of which `top` is the largest: nothing where all are minus
+ * infinity, whose exponentials are then 0. */
+SEO_DEVICE float shift_of(float top) {
+    return top == -INFINITY ? 0.0f : top;
+}
+
+/* Takes BATCH spans in (Milakov & Gimelshein 2018). */
+template <class T, int BATCH, int N>
+SEO_DEVICE void take_in(online_sum &so_far, const float (&x)[BATCH][N]) {
+    float top = so_far.top;
 #pragma unroll
-    for (int i = 1; i < N; i++) top = fmaxf(top, x[i]);
-    return top;
+    for (int i = 0; i < BATCH * N; i++) top = fmaxf(top, x[i / N][i % N]);
+    const float shift = shift_of(top);
+    float sum = so_far.sum * exp_of(so_far.top - shift, T());
+#pragma unroll
+    for (int b = 0; b < BATCH; b++) {
+        float e[N];
+#pragma unroll
+        for (int i = 0; i < N; i++) e[i] = exp_of(x[b][i] - shift, T());
+        sum += sum_of(e);
+    }
+    so_far = {top, sum};
 }
 
 /* The gradient of N columns from c on: scale * e^(x - top), less grad_scale at the target, 0 where
@@ -98,13 +120,13 @@ template <int N, class T> SEO_DEVICE void no_loss(const loss_rows<T> &a, T *row,
     }
 }
 
-/* One block a row, N columns a thread at a time: the maximum, then the sum of the exponentials,
- * then the gradient, for which they are computed again. A thread meets the same columns each time,
- * so a row that is KEPT in dynamic shared memory (padded elements) needs no barrier, and one that
- * is not has the same bits: it is read again from the cache. Sums: a span in halves, a thread's
- * spans in ascending order, then as block_sum. N = SPAN demands rows that begin at multiples of 16
- * bytes. Also 128 bytes of static shared memory. Bound: 2 elements' bytes an element, 1 without
- * gradient. */
+/* One block a row, N columns a thread at a time: the maximum and the sum of the exponentials
+ * together, then the gradient, for which the exponentials are computed again. A thread meets the
+ * same columns both times, so a row that is KEPT in dynamic shared memory (padded elements) needs
+ * no barrier, and one that is not has the same bits: it is read again from the cache. Sums: a span
+ * in halves, a thread's spans in ascending order, then as block_sum. N = SPAN demands rows that
+ * begin at multiples of 16 bytes. Also 128 bytes of static shared memory. Bound: 2 elements' bytes
+ * an element, 1 without gradient. */
 template <int N, bool KEPT, class T>
 __global__ void __launch_bounds__(LOSS_THREADS_MAX, 2) cross_entropy_kernel(const loss_rows<T> a) {
     SEO_SHARED(float, part, 2 * LOSS_WARPS_MAX);
@@ -119,37 +141,33 @@ __global__ void __launch_bounds__(LOSS_THREADS_MAX, 2) cross_entropy_kernel(cons
     }
     /* Before anybody overwrites it, which is after a barrier. */
     const float at_target = to_f32(row[target]);
-    float top = -INFINITY, sum = 0.0f, x[N];
+    online_sum mine = {-INFINITY, 0.0f};
     int64_t c = first;
     for (; c + (LOSS_BATCH - 1) * step + N <= a.vocab; c += LOSS_BATCH * step) {
-        float batch[LOSS_BATCH][N];
+        float x[LOSS_BATCH][N];
 #pragma unroll
-        for (int b = 0; b < LOSS_BATCH; b++) load_f32(batch[b], row + c + b * step);
+        for (int b = 0; b < LOSS_BATCH; b++) load_f32(x[b], row + c + b * step);
 #pragma unroll
         for (int b = 0; b < LOSS_BATCH; b++) {
-            top = fmaxf(top, max_of(batch[b]));
-            if (KEPT) store_f32((T *)smem + c + b * step, batch[b]);
+            if (KEPT) store_f32((T *)smem + c + b * step, x[b]);
         }
+        take_in<T>(mine, x);
     }
     for (; c < a.vocab; c += step) {
-        load_logits(x, row, c, a.vocab);
-        top = fmaxf(top, max_of(x));
-        if (KEPT) store_f32((T *)smem + c, x);
+        float x[1][N];
+        load_logits(x[0], row, c, a.vocab);
+        if (KEPT) store_f32((T *)smem + c, x[0]);
+        take_in<T>(mine, x);
     }
-    top = block_max(top, part);
-#pragma unroll 2
-    for (c = first; c < a.vocab; c += step) {
-        load_logits(x, from, c, a.vocab);
-#pragma unroll
-        for (int i = 0; i < N; i++) x[i] = exp_of(x[i] - top, T());
-        sum += sum_of(x);
-    }
-    sum = block_sum(sum, part + LOSS_WARPS_MAX);
+    const float top = block_max(mine.top, part);
+    const float sum =
+        block_sum(mine.sum * exp_of(mine.top - shift_of(top), T()), part + LOSS_WARPS_MAX);
     if (threadIdx.x == 0) a.loss[blockIdx.x] = logf(sum) - (at_target - top);
     if (!a.with_gradient) return;
     const float scale = __fdiv_rn(a.grad_scale, sum);
 #pragma unroll 2
     for (c = first; c < a.padded; c += step) {
+        float x[N];
         if (c < a.vocab) {
             load_logits(x, from, c, a.vocab);
             gradient_of(x, a, c, target, top, scale);
