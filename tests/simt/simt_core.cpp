@@ -205,14 +205,28 @@ static cuda_thread *pick_random(worker &w) {
     return nullptr;
 }
 
-static cuda_thread *pick_by_priority(worker &w) {
-    cuda_thread *best = nullptr;
-    for (size_t i = 0; i < w.ready.size(); i++) {
-        for (uint64_t bits = w.ready[i]; bits; bits &= bits - 1) {
-            cuda_thread *t = w.threads[i * 64 + (size_t)__builtin_ctzll(bits)];
-            if (!best || t->priority > best->priority) best = t;
-        }
+/* Slots in the order of priorities, so that the first ready slot is the one to run. */
+static void sort_by_priority(worker &w) {
+    auto end = std::remove(w.threads.begin(), w.threads.end(), nullptr);
+    std::sort(w.threads.begin(), end,
+              [](const cuda_thread *a, const cuda_thread *b) { return a->priority > b->priority; });
+    std::fill(end, w.threads.end(), nullptr);
+    std::fill(w.ready.begin(), w.ready.end(), 0);
+    w.ready_count = 0;
+    for (size_t i = 0; i < w.threads.size() && w.threads[i]; i++) {
+        w.threads[i]->slot = (int)i;
+        if (w.threads[i]->state == READY) mark_ready(w, (int)i);
     }
+}
+static cuda_thread *pick_first(worker &w) {
+    for (size_t i = 0; i < w.ready.size(); i++) {
+        if (w.ready[i]) return w.threads[i * 64 + (size_t)__builtin_ctzll(w.ready[i])];
+    }
+    return nullptr;
+}
+/* Now and then the warp that runs drops to the bottom. */
+static cuda_thread *pick_by_priority(worker &w) {
+    cuda_thread *best = pick_first(w);
     bool change = best && (random_next(w) & 127) == 0;
     if (!change) return best;
     uint64_t bottom = random_next(w) >> 8;
@@ -221,19 +235,15 @@ static cuda_thread *pick_by_priority(worker &w) {
         int lane = __builtin_ctz(lanes);
         lane_of(dropped, lane).priority = bottom + (uint64_t)lane;
     }
+    sort_by_priority(w);
     return best;
 }
 
 static cuda_thread *pick(worker &w) {
-    size_t words = w.ready.size();
     switch (options().order) {
-    case SIMT_FORWARD:
-        for (size_t i = 0; i < words; i++) {
-            if (w.ready[i]) return w.threads[i * 64 + (size_t)__builtin_ctzll(w.ready[i])];
-        }
-        return nullptr;
+    case SIMT_FORWARD: return pick_first(w);
     case SIMT_REVERSE:
-        for (size_t i = words; i-- > 0;) {
+        for (size_t i = w.ready.size(); i-- > 0;) {
             if (w.ready[i]) return w.threads[i * 64 + 63 - (size_t)__builtin_clzll(w.ready[i])];
         }
         return nullptr;
@@ -439,6 +449,7 @@ static void run_gang(worker &w, const uint32_t *linear, int count) {
     w.ready_count = w.polling_count = 0;
     w.live_count = (int)slots;
     for (int i = 0; i < count; i++) start_block(w, i, linear[i], threads);
+    if (options().order == SIMT_PCT) sort_by_priority(w);
     run_threads(w);
     for (block &b : w.blocks) {
         if (!w.failed) check_end_of_block(b);
