@@ -1,7 +1,8 @@
 /* The state that the parts of the layer share: threads, warps, blocks and the OS thread that runs
  * them. Who owns what: simt_core.cpp the fibers and the scheduler, simt_warp.cpp the collectives,
- * cp.async and mma.sync, simt_hopper.cpp mbarriers and TMA, simt_wgmma.cpp wgmma, simt_check.cpp
- * the race and proxy checker, simt_report.cpp what is said, simt_runtime.cpp the host side. */
+ * barriers and cp.async, simt_math.cpp the arithmetic of tensor cores, simt_hopper.cpp mbarriers
+ * and TMA, simt_wgmma.cpp wgmma, simt_check.cpp the race and proxy checker, simt_report.cpp what is
+ * said, options and schedules, simt_runtime.cpp the host side. */
 #pragma once
 #ifdef __cplusplus
 
