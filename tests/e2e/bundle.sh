@@ -41,13 +41,14 @@ says err 'no GPU to check'
 exits 2 "${alone[@]}" CUDA_VISIBLE_DEVICES= "$bundle/scripts/gpu_check" --bundle "$bundle"
 [ ! -e "$bundle/runs" ] || fail "a report without a GPU"
 
-# Tried out on the CPU, a part that needs a GPU is skipped, aloud, and the report is there.
-ok "${alone[@]}" "$bundle/scripts/gpu_check" --device cpu --out report ptx
+# Tried out on the CPU: a part passes, one that needs a GPU is skipped, aloud, and the report is there.
+ok "${alone[@]}" "$bundle/scripts/gpu_check" --device cpu --out report ptx memory
 says out 'ptx +SKIP'
+says out 'memory +PASS'
 python3 - report/gpu_check.json << 'CHECK' || fail "the report: $(cat report/gpu_check.json)"
 import json, sys
 report = json.load(open(sys.argv[1]))
-assert [(p["part"], p["state"]) for p in report["parts"]] == [("ptx", "SKIP")], report
+assert [(p["part"], p["state"]) for p in report["parts"]] == [("ptx", "SKIP"), ("memory", "PASS")], report
 assert report["device"]["name"].startswith("cpu"), report
 CHECK
 
