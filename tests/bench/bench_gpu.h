@@ -10,7 +10,8 @@ enum { GPU_ROUNDS_MAX = 200, GPU_TENSORS_MAX = 32 };
 
 typedef struct gpu_bench {
     seo_device *own;  /* our kernels */
-    seo_device *blas; /* the same GPU with cuBLASLt's matmul; NULL when there is none */
+    seo_device *blas; /* the same GPU with cuBLASLt's matmul */
+    bool has_blas;    /* it was opened and has not failed */
     seo_dtype storage;
     int64_t batch, positions; /* of the training shapes: rows = batch * positions */
     int64_t rounds;
