@@ -17,7 +17,15 @@ struct matmul_variant {
 };
 
 enum { ANY_CAPABILITY = 9999 };
+/* The build holds the instructions of sm_90a. */
+#if defined(SEO_SIMT) || (defined(SEO_CUDA_HAS_SM90A) && SEO_CUDA_HAS_SM90A)
+enum { WGMMA_CAPABILITY = 90 };
+#else
+enum { WGMMA_CAPABILITY = 0 };
+#endif
 static const matmul_variant VARIANTS[] = {
+    {"wgmma 256x128", SEO_DTYPE_BF16, true, WGMMA_CAPABILITY, WGMMA_CAPABILITY, 256, 128, 96,
+     seo_matmul_wgmma},
     /* 96 KiB of shared memory leave room for one block on a multiprocessor of sm_86 and sm_89, and
      * they have less need of it: it pays from sm_80's ratio of flops to bytes on. */
     {"mma 128x256", SEO_DTYPE_BF16, true, 80, 80, 128, 256, 128, seo_matmul_mma_256},

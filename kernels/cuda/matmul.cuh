@@ -39,6 +39,8 @@ typedef cudaError_t matmul_launch(const matmul_problem &p, cudaStream_t stream);
 /* matmul_mma.cu: bf16 on tensor cores, sm_80 and later; one entry for each layout. */
 extern matmul_launch *const seo_matmul_mma_256[3],
     *const seo_matmul_mma_128[3], *const seo_matmul_mma_64[3], *const seo_matmul_mma_elements[3];
+/* matmul_wgmma.cu: bf16 on Hopper; NT only */
+extern matmul_launch *const seo_matmul_wgmma[3];
 /* matmul_f32.cu */
 extern matmul_launch *const seo_matmul_f32_128[3], *const seo_matmul_f32_64[3];
 

@@ -111,3 +111,57 @@ SEO_DEVICE void matmul_finish(float (&x)[COUNT], const float (&prior)[COUNT],
     }
     store_out<S>(to.out, x, to.wide, s);
 }
+
+/* A slab: 16 rows x COLUMNS of a warp's sums, in the fragments of mma.m16n8k16 and of wgmma. It
+ * goes through the warp's own part of shared memory, in lines of COLUMNS + 8 floats so that the 8
+ * bytes of 16 lanes lie in different banks, and comes back as 8 columns a lane for stores of 16
+ * bytes. */
+template <int COLUMNS> struct slab_lines {
+    static const int pitch = COLUMNS + 8, bytes = 16 * pitch * (int)sizeof(float);
+    static const int lanes = COLUMNS / 8; /* that share a row */
+    static const int rows = WARP / lanes; /* that the warp takes at a time */
+    static const int steps = 16 / rows;
+};
+template <int COLUMNS>
+SEO_DEVICE matmul_span slab_span(const matmul_output &to, int64_t row, int64_t column, int step) {
+    typedef slab_lines<COLUMNS> lines;
+    const int lane = threadIdx.x % WARP;
+    return matmul_span_of<8>(to, row + step * lines::rows + lane / lines::lanes,
+                             column + lane % lines::lanes * 8);
+}
+
+template <int COLUMNS>
+SEO_DEVICE void slab_prior(float (&prior)[slab_lines<COLUMNS>::steps][8], const matmul_output &to,
+                           int64_t row, int64_t column) {
+#pragma unroll
+    for (int s = 0; s < slab_lines<COLUMNS>::steps; s++) {
+        matmul_prior<bf16>(prior[s], to, slab_span<COLUMNS>(to, row, column, s));
+    }
+}
+
+/* x: COLUMNS / 8 fragments of 4. */
+template <int COLUMNS> SEO_DEVICE void slab_put(float *slab, const float *x) {
+    const int pitch = slab_lines<COLUMNS>::pitch, lane = threadIdx.x % WARP;
+    float *dst = slab + lane / 4 * pitch + lane % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < COLUMNS / 8; j++) {
+        *(float2 *)(dst + j * 8) = make_float2(x[j * 4], x[j * 4 + 1]);
+        *(float2 *)(dst + j * 8 + 8 * pitch) = make_float2(x[j * 4 + 2], x[j * 4 + 3]);
+    }
+}
+
+template <int COLUMNS>
+SEO_DEVICE void slab_finish(const float *slab, const float (&prior)[slab_lines<COLUMNS>::steps][8],
+                            const matmul_output &to, int64_t row, int64_t column) {
+    typedef slab_lines<COLUMNS> lines;
+    const int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int s = 0; s < lines::steps; s++) {
+        const float *src =
+            slab + (s * lines::rows + lane / lines::lanes) * lines::pitch + lane % lines::lanes * 8;
+        const vec<float> low = *(const vec<float> *)src, high = *(const vec<float> *)(src + 4);
+        float x[8] = {low.x[0],  low.x[1],  low.x[2],  low.x[3],
+                      high.x[0], high.x[1], high.x[2], high.x[3]};
+        matmul_finish<bf16>(x, prior[s], to, slab_span<COLUMNS>(to, row, column, s));
+    }
+}

@@ -72,8 +72,8 @@ SEO_DEVICE void store_sums(const float (&acc)[8][8], const matmul_output &to, in
 /* A block makes TILE x TILE elements of the output (block x), of the k of one split (block y); a
  * thread 8 x 8 of them, four rows and columns in either half of the tile. 16 k at a time lie in
  * shared memory with MN contiguous; a second stage is filled meanwhile.
- * Static shared memory: 33,792 bytes for TILE 128, 17,408 for 64; up to 128 registers. Any
- * alignment; MN-major operands with 16-byte rows are copied 16 bytes at a time.
+ * Static shared memory: 33,792 bytes for TILE 128, 17,408 for 64; up to 128 and 168
+ * registers. Any alignment; MN-major operands with 16-byte rows are copied 16 bytes at a time.
  * Summation order: k ascending, fused multiply-add. Bound: flops. */
 template <int LAYOUT, int TILE>
 __global__ void __launch_bounds__((TILE / 8) * (TILE / 8), TILE == 128 ? 2 : 4)

@@ -14,6 +14,7 @@ template <int M, int N, int WARP_M, int WARP_N, int BLOCKS> struct mma_tile {
 typedef mma_tile<128, 256, 64, 64, 1> tile_256;
 typedef mma_tile<128, 128, 64, 64, 2> tile_128;
 typedef mma_tile<64, 64, 32, 32, 4> tile_64;
+typedef mma_tile<64, 64, 32, 32, 2> tile_elements; /* loads hold many elements in registers */
 
 template <int LAYOUT> struct k_major {
     static const bool a = LAYOUT != SEO_MATMUL_TN, b = LAYOUT == SEO_MATMUL_NT;
@@ -62,47 +63,25 @@ template <class TILE> SEO_DEVICE void multiply(accumulators<TILE> &acc, const fr
     }
 }
 
-/* Sixteen rows of the warp's sums at a time go through its own part of shared memory (rows of
- * warp_n + 8 floats, so that the 8 bytes of 16 lanes lie in different banks), and come back as 8
- * columns a lane for stores of 16 bytes. The loop over the slabs is rolled, and finds its slab by
- * comparing, so that the epilogue is there once and the sums stay in registers. */
+/* Slab by slab. The loop is rolled, and finds its slab by comparing, so that the epilogue is there
+ * once and the sums stay in registers. */
 template <class TILE>
 SEO_DEVICE void store_sums(const accumulators<TILE> &acc, unsigned char *smem,
-                           const matmul_output &to, int64_t row0, int64_t column0) {
-    const int pitch = TILE::warp_n + 8, lanes = TILE::warp_n / 8, rows = WARP / lanes;
-    static_assert(TILE::threads / WARP * 16 * pitch * 4 <= TILE::smem_bytes, "slabs fit");
-    const int lane = threadIdx.x % WARP;
-    float *slab = (float *)smem + threadIdx.x / WARP * 16 * pitch;
+                           const matmul_output &to, int64_t row, int64_t column) {
+    const int columns = TILE::warp_n;
+    static_assert(TILE::threads / WARP * slab_lines<columns>::bytes <= TILE::smem_bytes, "fits");
+    float *slab = (float *)(smem + threadIdx.x / WARP * slab_lines<columns>::bytes);
 #pragma unroll 1
     for (int i = 0; i < TILE::warp_m / 16; i++) {
-        matmul_span spans[16 / rows];
-        float prior[16 / rows][8];
-#pragma unroll
-        for (int s = 0; s < 16 / rows; s++) {
-            spans[s] = matmul_span_of<8>(to, row0 + i * 16 + s * rows + lane / lanes,
-                                         column0 + lane % lanes * 8);
-            matmul_prior<bf16>(prior[s], to, spans[s]);
-        }
+        float prior[slab_lines<columns>::steps][8];
+        slab_prior<columns>(prior, to, row + i * 16, column);
         __syncwarp();
 #pragma unroll
         for (int at = 0; at < TILE::warp_m / 16; at++) {
-            if (at != i) continue;
-#pragma unroll
-            for (int j = 0; j < TILE::warp_n / 8; j++) {
-                float *dst = slab + lane / 4 * pitch + j * 8 + lane % 4 * 2;
-                *(float2 *)dst = make_float2(acc.x[at][j][0], acc.x[at][j][1]);
-                *(float2 *)(dst + 8 * pitch) = make_float2(acc.x[at][j][2], acc.x[at][j][3]);
-            }
+            if (at == i) slab_put<columns>(slab, &acc.x[at][0][0]);
         }
         __syncwarp();
-#pragma unroll
-        for (int s = 0; s < 16 / rows; s++) {
-            const float *src = slab + (s * rows + lane / lanes) * pitch + lane % lanes * 8;
-            const vec<float> low = *(const vec<float> *)src, high = *(const vec<float> *)(src + 4);
-            float x[8] = {low.x[0],  low.x[1],  low.x[2],  low.x[3],
-                          high.x[0], high.x[1], high.x[2], high.x[3]};
-            matmul_finish<bf16>(x, prior[s], to, spans[s]);
-        }
+        slab_finish<columns>(slab, prior, to, row + i * 16, column);
     }
 }
 
@@ -113,7 +92,7 @@ SEO_DEVICE void store_sums(const accumulators<TILE> &acc, unsigned char *smem,
  * that nobody reads the one before any more.
  * ALIGNED demands 16-byte rows of both operands; otherwise their elements are loaded one by one.
  * Dynamic shared memory: tile_256 98,304 bytes, tile_128 65,536, tile_64 32,768. Registers: up to
- * 238, 242 and 128.
+ * 238, 242 and 128; element by element, 168.
  * Summation order: k ascending, 16 at a time inside the tensor core.
  * Bound: flops, from M N K / (M K + N K + M N) of a few hundred on. */
 template <int LAYOUT, class TILE, bool ALIGNED>
@@ -182,4 +161,4 @@ static cudaError_t launch_mma(const matmul_problem &p, cudaStream_t stream) {
 matmul_launch *const seo_matmul_mma_256[3] = LAUNCHES(tile_256, true);
 matmul_launch *const seo_matmul_mma_128[3] = LAUNCHES(tile_128, true);
 matmul_launch *const seo_matmul_mma_64[3] = LAUNCHES(tile_64, true);
-matmul_launch *const seo_matmul_mma_elements[3] = LAUNCHES(tile_64, false);
+matmul_launch *const seo_matmul_mma_elements[3] = LAUNCHES(tile_elements, false);
