@@ -21,6 +21,15 @@ template <class T> struct loss_rows {
     int32_t *fault;
 };
 
+/* A block's dynamic shared memory: `kept` elements of its row, then two numbers for each warp. All
+ * of it is dynamic, because what is static would be followed by a gap up to the alignment. */
+template <class T> __host__ __device__ constexpr int64_t kept_bytes(int64_t kept) {
+    return (kept * (int64_t)sizeof(T) + 15) / 16 * 16;
+}
+template <class T> static int64_t loss_smem_bytes(int64_t kept) {
+    return kept_bytes<T>(kept) + 2 * LOSS_WARPS_MAX * (int64_t)sizeof(float);
+}
+
 /* e^x, x <= 0: what is lost of f32's exponential lies far below a bf16. */
 SEO_DEVICE float exp_of(float x, float) {
     return expf(x);
@@ -122,15 +131,15 @@ template <int N, class T> SEO_DEVICE void no_loss(const loss_rows<T> &a, T *row,
 
 /* One block a row, N columns a thread at a time: the maximum and the sum of the exponentials
  * together, then the gradient, for which the exponentials are computed again. A thread meets the
- * same columns both times, so a row that is KEPT in dynamic shared memory (padded elements) needs
- * no barrier, and one that is not has the same bits: it is read again from the cache. Sums: a span
- * in halves, a thread's spans in ascending order, then as block_sum. N = SPAN demands rows that
- * begin at multiples of 16 bytes. Also 128 bytes of static shared memory. Bound: 2 elements' bytes
- * an element, 1 without gradient. */
+ * same columns both times, so a row that is KEPT in shared memory needs no barrier, and one that is
+ * not has the same bits: it is read again from the cache. Sums: a span in halves, a thread's spans
+ * in ascending order, then as block_sum. N = SPAN demands rows that begin at multiples of 16 bytes.
+ * Dynamic shared memory: loss_smem_bytes. Bound: 2 elements' bytes an element, 1 without gradient.
+ */
 template <int N, bool KEPT, class T>
 __global__ void __launch_bounds__(LOSS_THREADS_MAX, 2) cross_entropy_kernel(const loss_rows<T> a) {
-    SEO_SHARED(float, part, 2 * LOSS_WARPS_MAX);
     SEO_DYN_SMEM(smem);
+    float *part = (float *)(smem + kept_bytes<T>(KEPT ? a.padded : 0));
     T *row = a.logits + blockIdx.x * a.padded;
     const T *from = KEPT ? (const T *)smem : row;
     const int64_t target = a.targets[blockIdx.x];
@@ -179,23 +188,21 @@ __global__ void __launch_bounds__(LOSS_THREADS_MAX, 2) cross_entropy_kernel(cons
     }
 }
 
-/* The dynamic shared memory that a block may have on a device of this compute capability, less what
- * the kernel has besides. */
+/* What a block may have on a device of this compute capability. */
 static int64_t smem_room(int32_t capability) {
-    const int64_t total = capability == 80 || capability == 87   ? 163 << 10
-                          : capability >= 90 && capability < 120 ? 227 << 10
-                                                                 : 99 << 10;
-    return total - 2 * LOSS_WARPS_MAX * (int64_t)sizeof(float);
+    return capability == 80 || capability == 87   ? 163 << 10
+           : capability >= 90 && capability < 120 ? 227 << 10
+                                                  : 99 << 10;
 }
 
 template <int N, class T>
 static cudaError_t launch_loss(seo_device *dev, const loss_rows<T> &a, int64_t rows) {
     const seo_cuda *cuda = seo_cuda_of(dev);
-    const int64_t bytes = a.padded * (int64_t)sizeof(T);
-    const bool kept = bytes <= smem_room(cuda->capability);
+    const bool kept = loss_smem_bytes<T>(a.padded) <= smem_room(cuda->capability);
+    const int64_t bytes = loss_smem_bytes<T>(kept ? a.padded : 0);
     const int64_t wanted = seo_round_up(seo_div_up(a.padded, N), WARP);
     const int64_t threads = seo_min_i64(wanted, LOSS_THREADS_MAX);
-    const seo_grid grid = {dim3((unsigned)rows), dim3((unsigned)threads), kept ? (size_t)bytes : 0,
+    const seo_grid grid = {dim3((unsigned)rows), dim3((unsigned)threads), (size_t)bytes,
                            cuda->stream};
     return seo_launch(
         grid, kept ? cross_entropy_kernel<N, true, T> : cross_entropy_kernel<N, false, T>, a);
