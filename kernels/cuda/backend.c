@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "kernels/cuda/cublas.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/stream.h"
@@ -92,6 +93,17 @@ done:
     return err == SEO_OK ? SEO_OK : seo_err_context(err, "%s", dev->name);
 }
 
+/* The library is opened now where it was asked for by name, so that it is missed at once. */
+static seo_err open_matmul(seo_device *dev, seo_cuda *cuda) {
+#ifdef SEO_HAVE_CUBLASLT
+    cuda->library = &seo_cublas_library;
+#endif
+    if (cuda->matmul != SEO_MATMUL_CUBLASLT) return SEO_OK;
+    if (cuda->library) return cuda->library->open(dev);
+    return SEO_FAIL(SEO_ERR_UNSUPPORTED, "cuda: this build has no cuBLASLt: the toolkit that built "
+                                         "it lacks cublasLt.h; use kernels.matmul: auto or own");
+}
+
 static seo_err device_open(seo_device *dev, const void *options) {
     seo_err err = SEO_OK;
     const seo_cuda_options *o = options;
@@ -115,6 +127,7 @@ static seo_err device_open(seo_device *dev, const void *options) {
     dev->scratch_bytes = SEO_CUDA_SCRATCH_BYTES;
     SEO_TRY(seo_cuda_take(dev, dev->scratch_bytes, &dev->scratch));
     SEO_TRY(try_kernel(dev));
+    SEO_TRY(open_matmul(dev, cuda));
 done:
     return err;
 }
@@ -122,6 +135,7 @@ done:
 static void device_close(seo_device *dev) {
     seo_cuda *cuda = seo_cuda_of(dev);
     if (!cuda) return;
+    if (cuda->library) cuda->library->close(dev);
     if (dev->scratch) (void)cudaFree(dev->scratch);
     seo_cuda_staging_close(cuda);
     if (cuda->fault) (void)cudaFreeHost(cuda->fault);

@@ -186,5 +186,7 @@ seo_err seo_matmul_own(seo_device *dev, const seo_matmul_args *a, int32_t varian
 }
 
 seo_err seo_cuda_matmul(seo_device *dev, const seo_matmul_args *a) {
+    const seo_cuda *cuda = seo_cuda_of(dev);
+    if (cuda->library && cuda->matmul != SEO_MATMUL_OWN) return cuda->library->matmul(dev, a);
     return seo_matmul_own(dev, a, SEO_MATMUL_BY_TABLE);
 }
