@@ -19,6 +19,10 @@ line matmul "square NT 8192x8192x8192" own 2 1e12 4e8 500 0.2
 line matmul "square NT 8192x8192x8192" cublaslt 1.2 1e12 4e8 800 0.3
 line matmul "qkv NT 16384x2304x768 bias" own 0.2 6e10 1e8 300 0.5
 line matmul "qkv NT 16384x2304x768 bias" cublaslt 0.12 6e10 1e8 500 0.9
+line matmul "qkv dX NN 16384x768x2304" own 0.2 6e10 1e8 300 0.5
+line matmul "qkv dX NN 16384x768x2304" cublaslt 0.04 6e10 1e8 500 0.9
+line matmul "qkv dW TN 2304x768x16384 f32 +=" own 0.2 6e10 1e8 300 0.5
+line matmul "qkv dW TN 2304x768x16384 f32 +=" cublaslt 0.08 6e10 1e8 500 0.9
 line matmul "qkv NT 16384x4800x1600 bias" own 1 1 1 1 1
 line matmul "qkv NT 16384x4800x1600 bias" cublaslt 1 1 1 1 1
 line attention_fwd "B=16 H=12 T=1024 D=64 causal" own 0.1 2.6e10 1e8 230 1
@@ -57,7 +61,8 @@ row '| attention forward, D=64, T=1024, causal | 230 TFLOP/s | 29 % | 230 | 29 %
 row '| attention backward, D=64, T=1024, causal | 180 TFLOP/s | 23 % | 90 | 11 % | 50 % |'
 row '| layer norm forward with residual, C=768 | 3.9 TB/s | 91 % | 3 | 75 % | 77 % |'
 row '| layer norm backward, C=768 | 3.4 TB/s | 79 % | not measured |  |  |'
-row "| own matmul, GPT-2 124M's 15 products | 0.6 of cuBLASLt | 60 % | 0.6 | 60 % | 100 % |"
+row '| own matmul, GPT-2 124M, forward | 0.6 of cuBLASLt | 60 % | 0.6 | 60 % | 100 % |'
+row '| own matmul, GPT-2 124M, gradients | 0.6 of cuBLASLt | 60 % | 0.3 | 30 % | 50 % |'
 row '| training step, GPT-2 124M | 500,000 tokens/s |  | 250,000 |  | 50 % |'
 row '| training step, GPT-2 1558M | 50,000 tokens/s |  | not measured |  |  |'
 row '| 124M | 524,288 | 16 | 2097.2 | 250,000 | 22 % | 20 % | 40.0 |'
