@@ -22,23 +22,6 @@ template <int D, bool ALIGNED> struct fwd_tile {
     static const int BLOCKS = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
 };
 
-/* Scores of keys that a query does not see become -infinity. `query` and `key` are those of the
- * lane's first row and column. */
-template <int M, int STEP>
-SEO_DEVICE void hide_keys(float (&scores)[M][STEP / 8][4], int32_t query, int32_t key,
-                          const attention_shape &s) {
-#pragma unroll
-    for (int i = 0; i < M * 2; i++) {
-        int32_t last = s.positions - 1, own = query + i * 8;
-        if (s.causal && own < last) last = own;
-#pragma unroll
-        for (int n = 0; n < STEP / 4; n++) {
-            float &score = scores[i / 2][n / 2][i % 2 * 2 + n % 2];
-            if (key + n / 2 * 8 + n % 2 > last) score = -INFINITY;
-        }
-    }
-}
-
 /* Running maximum (times log2_scale, equal in the 4 lanes of a row) and sum (each lane's own part)
  * of the lane's rows. */
 template <int M> struct softmax_state { float top[M][2], sum[M][2]; };
@@ -118,7 +101,8 @@ SEO_DEVICE void finish_rows(const head_rows<bf16> &to, float *lse, int32_t first
  *
  * Sums: a lane adds its 8 of every 32 exponentials of a row, the 4 lanes of a row are added at the
  * end; values are added by the tensor cores, 16 keys at a time, in ascending order.
- * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536.
+ * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536. Registers, at most: 128, 168,
+ * 255, 255; not ALIGNED 255.
  * Bound: flops, 4 D for each visible pair of query and key, beside one exponential for each. */
 template <int D, bool ALIGNED>
 __global__ void __launch_bounds__(fwd_tile<D, ALIGNED>::THREADS, fwd_tile<D, ALIGNED>::BLOCKS)

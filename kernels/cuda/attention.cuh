@@ -35,6 +35,11 @@ SEO_DEVICE head_rows<T> rows_of_head(T *base, int32_t ld, const attention_shape 
     return {base + sequence * s.positions * ld + (int64_t)part * s.channels + head * s.width, ld};
 }
 
+template <class T>
+SEO_DEVICE head_rows<T> next_part(const head_rows<T> &rows, const attention_shape &s) {
+    return {rows.data + s.channels, rows.ld};
+}
+
 /* Block x works on tile `rank`, counted from the tile with the most work, of a head. Blocks start
  * in the order of x: within a group of heads the long ones first, so that no long one is left over
  * at the end. */
@@ -213,6 +218,23 @@ SEO_DEVICE void add_weighted_rows(float (&sums)[M][D / 8][4],
                 ptx_mma_m16n8k16(sums[m][2 * n], a[m], b[0], b[1]);
                 ptx_mma_m16n8k16(sums[m][2 * n + 1], a[m], b[2], b[3]);
             }
+        }
+    }
+}
+
+/* Scores of keys that a query does not see become -infinity. `query` and `key` are those of the
+ * lane's first row and column. */
+template <int M, int STEP>
+SEO_DEVICE void hide_keys(float (&scores)[M][STEP / 8][4], int32_t query, int32_t key,
+                          const attention_shape &s) {
+#pragma unroll
+    for (int i = 0; i < M * 2; i++) {
+        int32_t last = s.positions - 1, own = query + i * 8;
+        if (s.causal && own < last) last = own;
+#pragma unroll
+        for (int n = 0; n < STEP / 4; n++) {
+            float &score = scores[i / 2][n / 2][i % 2 * 2 + n % 2];
+            if (key + n / 2 * 8 + n % 2 > last) score = -INFINITY;
         }
     }
 }

@@ -37,11 +37,15 @@ SEO_DEVICE void store_row(S *row, const float (&x)[SPREAD], float factor, int wi
         if (d < width) store_f32(row + d, x[e] * factor);
     }
 }
-SEO_DEVICE float row_product(const float (&x)[SPREAD], const float (&y)[SPREAD]) {
+/* A row for the whole warp to read; seen by it after __syncwarp. */
+template <class S> SEO_DEVICE void share_row(float *shared, const S *row, int width) {
+    for (int d = (int)(threadIdx.x % WARP); d < width; d += WARP) shared[d] = to_f32(row[d]);
+}
+/* Each lane its own: a shared row times the row at `row`. */
+template <class S> SEO_DEVICE float row_product(const float *shared, const S *row, int width) {
     float sum = 0.0f;
-#pragma unroll
-    for (int e = 0; e < SPREAD; e++) sum += x[e] * y[e];
-    return warp_sum(sum);
+    for (int d = 0; d < width; d++) sum += shared[d] * to_f32(row[d]);
+    return sum;
 }
 SEO_DEVICE void add_row(float (&sum)[SPREAD], float factor, const float (&x)[SPREAD]) {
 #pragma unroll
@@ -53,49 +57,52 @@ struct row_state {
     float top, sum, out[SPREAD];
 };
 
-/* Takes in up to 32 keys; lane j keeps the score of key j. */
+/* Takes in up to 32 keys, one a lane; then, one after the other, their values. `weights` is the
+ * warp's own memory for 32 numbers. */
 template <class S>
-SEO_DEVICE void attend_keys(row_state &state, const float (&q)[SPREAD], const S *k, const S *v,
-                            int64_t ld, int count, int width, float scale) {
+SEO_DEVICE void attend_keys(row_state &state, const float *q, const S *k, const S *v, int64_t ld,
+                            int count, int width, float scale, float *weights) {
     const int lane = (int)(threadIdx.x % WARP);
-    float own = -INFINITY, x[SPREAD];
-    for (int j = 0; j < count; j++) {
-        load_row(x, k + j * ld, width);
-        float score = row_product(q, x) * scale;
-        if (lane == j) own = score;
-    }
-    const float top = fmaxf(state.top, warp_max(own)), share = expf(state.top - top);
-    const float p = expf(own - top);
+    float score = lane < count ? row_product(q, k + lane * ld, width) * scale : -INFINITY;
+    const float top = fmaxf(state.top, warp_max(score)), share = expf(state.top - top);
+    const float p = expf(score - top);
     state.top = top;
     state.sum = state.sum * share + warp_sum(p);
+    weights[lane] = p;
+    __syncwarp();
 #pragma unroll
     for (int e = 0; e < SPREAD; e++) state.out[e] *= share;
     for (int j = 0; j < count; j++) {
+        float x[SPREAD];
         load_row(x, v + j * ld, width);
-        add_row(state.out, __shfl_sync(FULL_WARP, p, j), x);
+        add_row(state.out, weights[j], x);
     }
+    __syncwarp(); /* before the weights are overwritten */
 }
 
 /* A block for each query of each head. Its keys are dealt to 4 warps, 32 at a time, each warp takes
  * its own in ascending order, and the warps' sums are added in the order of the warps.
- * Shared bytes: 2,080. Bound: bytes of keys and values when there is one query. */
+ * Shared bytes: 3,104. Bound: bytes of keys and values when there is one query. */
 template <class S>
 __global__ void __launch_bounds__(THREADS) attention_rows_kernel(row_problem<S> p) {
     SEO_SHARED(float, tops, WARPS);
     SEO_SHARED(float, sums, WARPS);
     SEO_SHARED(float, outs, WARPS *SPREAD *WARP);
+    SEO_SHARED(float, weights, WARPS *WARP);
+    SEO_SHARED(float, q, SPREAD *WARP);
     const int warp = (int)(threadIdx.x / WARP), lane = (int)(threadIdx.x % WARP);
     const int64_t query = blockIdx.x % p.queries, pair = blockIdx.x / p.queries;
     const int64_t sequence = pair / p.heads, column = pair % p.heads * p.width;
     const int64_t seen = p.causal ? p.ahead + query + 1 : p.keys;
     const S *k = p.k + sequence * p.k_sequence + column;
     const S *v = p.v + sequence * p.k_sequence + column;
-    float q[SPREAD];
     row_state state = {-INFINITY, 0.0f, {}};
-    load_row(q, p.q + sequence * p.q_sequence + query * p.q_ld + column, p.width);
+    if (warp == 0) share_row(q, p.q + sequence * p.q_sequence + query * p.q_ld + column, p.width);
+    __syncthreads();
     for (int64_t key = warp * WARP; key < seen; key += WARPS * WARP) {
         const int count = (int)min(seen - key, (int64_t)WARP);
-        attend_keys(state, q, k + key * p.k_ld, v + key * p.k_ld, p.k_ld, count, p.width, p.scale);
+        attend_keys(state, q, k + key * p.k_ld, v + key * p.k_ld, p.k_ld, count, p.width, p.scale,
+                    weights + warp * WARP);
     }
     if (lane == 0) {
         tops[warp] = state.top;
@@ -117,6 +124,91 @@ __global__ void __launch_bounds__(THREADS) attention_rows_kernel(row_problem<S> 
     store_row(p.out + sequence * p.out_sequence + query * p.out_ld + column, out, 1.0f / sum,
               p.width);
     if (p.lse && lane == 0) p.lse[pair * p.queries + query] = top + logf(sum);
+}
+
+/* The warp's own rows of shared memory in the backward kernels: two rows of a head, and two numbers
+ * for each of 32 rows that they meet. */
+struct row_scratch {
+    float first[SPREAD * WARP], second[SPREAD * WARP], p[WARP], ds[WARP];
+};
+
+/* A warp for each query of each head, over the keys it sees in ascending order, 32 at a time: first
+ * a lane for each key, then the lanes for the numbers of a row. Shared bytes: 5,120. Bound: flops.
+ */
+__global__ void __launch_bounds__(THREADS)
+    attention_bwd_query_rows_kernel(float *dqkv, const float *dout, const float *qkv,
+                                    const float *lse, const float *delta, attention_shape s) {
+    SEO_SHARED(row_scratch, scratch, WARPS);
+    row_scratch &own = scratch[threadIdx.x / WARP];
+    const int lane = (int)(threadIdx.x % WARP);
+    const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+    const int64_t pair = row / s.positions, query = row % s.positions;
+    if (pair >= s.pairs) return;
+    const head_rows<const float> q = rows_of_head(qkv, 3 * s.channels, s, (uint32_t)pair, 0);
+    const head_rows<const float> g = rows_of_head(dout, s.channels, s, (uint32_t)pair, 0);
+    const head_rows<float> to = rows_of_head(dqkv, 3 * s.channels, s, (uint32_t)pair, 0);
+    float dq[SPREAD] = {};
+    share_row(own.first, q.data + query * q.ld, s.width);
+    share_row(own.second, g.data + query * g.ld, s.width);
+    __syncwarp();
+    const int64_t seen = s.causal ? query + 1 : s.positions;
+    for (int64_t start = 0; start < seen; start += WARP) {
+        const float *k = q.data + start * q.ld + s.channels, *v = k + s.channels;
+        if (start + lane < seen) {
+            float score = row_product(own.first, k + lane * (int64_t)q.ld, s.width) * s.scale;
+            float dp = row_product(own.second, v + lane * (int64_t)q.ld, s.width);
+            own.ds[lane] = expf(score - lse[row]) * (dp - delta[row]);
+        }
+        __syncwarp();
+        for (int j = 0; j < WARP && start + j < seen; j++) {
+            float x[SPREAD];
+            load_row(x, k + j * (int64_t)q.ld, s.width);
+            add_row(dq, own.ds[j], x);
+        }
+        __syncwarp(); /* before the numbers are overwritten */
+    }
+    store_row(to.data + query * to.ld, dq, s.scale, s.width);
+}
+
+/* The same with a warp for each key of each head, over the queries that see it. Shared bytes:
+ * 5,120. Bound: flops. */
+__global__ void __launch_bounds__(THREADS)
+    attention_bwd_key_rows_kernel(float *dqkv, const float *dout, const float *qkv,
+                                  const float *lse, const float *delta, attention_shape s) {
+    SEO_SHARED(row_scratch, scratch, WARPS);
+    row_scratch &own = scratch[threadIdx.x / WARP];
+    const int lane = (int)(threadIdx.x % WARP);
+    const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+    const int64_t pair = row / s.positions, key = row % s.positions, first = pair * s.positions;
+    if (pair >= s.pairs) return;
+    const head_rows<const float> q = rows_of_head(qkv, 3 * s.channels, s, (uint32_t)pair, 0);
+    const head_rows<const float> g = rows_of_head(dout, s.channels, s, (uint32_t)pair, 0);
+    const head_rows<float> to = rows_of_head(dqkv, 3 * s.channels, s, (uint32_t)pair, 1);
+    float dk[SPREAD] = {}, dv[SPREAD] = {};
+    share_row(own.first, q.data + key * q.ld + s.channels, s.width);
+    share_row(own.second, q.data + key * q.ld + 2 * (int64_t)s.channels, s.width);
+    __syncwarp();
+    for (int64_t start = s.causal ? key : 0; start < s.positions; start += WARP) {
+        const int64_t query = start + lane;
+        if (query < s.positions) {
+            float score = row_product(own.first, q.data + query * q.ld, s.width) * s.scale;
+            float dp = row_product(own.second, g.data + query * g.ld, s.width);
+            float p = expf(score - lse[first + query]);
+            own.p[lane] = p;
+            own.ds[lane] = p * (dp - delta[first + query]);
+        }
+        __syncwarp();
+        for (int j = 0; j < WARP && start + j < s.positions; j++) {
+            float x[SPREAD];
+            load_row(x, g.data + (start + j) * g.ld, s.width);
+            add_row(dv, own.p[j], x);
+            load_row(x, q.data + (start + j) * q.ld, s.width);
+            add_row(dk, own.ds[j], x);
+        }
+        __syncwarp(); /* before the numbers are overwritten */
+    }
+    store_row(to.data + key * to.ld, dk, s.scale, s.width);
+    store_row(to.data + key * to.ld + s.channels, dv, 1.0f, s.width);
 }
 
 /* New keys and values from packed projections to the rows [cached, cached + count) of the caches. A
@@ -164,6 +256,24 @@ seo_err seo_cuda_attention_fwd_f32(seo_device *dev, const seo_attention_fwd_args
     p.scale = s.scale;
     p.causal = s.causal;
     return attend(dev, p, s.pairs);
+}
+
+seo_err seo_cuda_attention_bwd_f32(seo_device *dev, const seo_attention_bwd_args *a) {
+    attention_shape s;
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal, 1, &s);
+    if (err != SEO_OK) return err;
+    const int64_t rows = (int64_t)s.pairs * s.positions;
+    const seo_grid grid = {dim3((uint32_t)((rows + WARPS - 1) / WARPS)), dim3(THREADS), 0,
+                           seo_cuda_of(dev)->stream};
+    float *dqkv = (float *)a->dqkv.data;
+    const float *dout = (const float *)a->dout.data, *qkv = (const float *)a->qkv.data;
+    const float *lse = (const float *)a->lse.data, *delta = (const float *)a->delta.data;
+    cudaError_t result =
+        seo_launch(grid, attention_bwd_query_rows_kernel, dqkv, dout, qkv, lse, delta, s);
+    if (result == cudaSuccess) {
+        result = seo_launch(grid, attention_bwd_key_rows_kernel, dqkv, dout, qkv, lse, delta, s);
+    }
+    return seo_cuda_check(result, "attention_bwd");
 }
 
 template <class S> static seo_err cached(seo_device *dev, const seo_attention_cached_args *a) {

@@ -65,26 +65,39 @@ static seo_tensor tensor(seo_dtype dtype, int64_t b, int64_t t, int64_t c) {
     return x;
 }
 
-static void test_bank_conflicts(void **state) {
-    (void)state;
-    static const int64_t widths[] = {20, 32, 64, 80, 96, 100, 128};
-    for (int i = 0; i < SEO_COUNT_OF(widths); i++) {
-        const int64_t t = 65, d = widths[i];
-        seo_attention_fwd_args a = {.out = tensor(SEO_DTYPE_BF16, 1, t, d),
-                                    .lse = tensor(SEO_DTYPE_F32, 1, 1, t),
-                                    .qkv = tensor(SEO_DTYPE_BF16, 1, t, 3 * d),
-                                    .head_count = 1,
-                                    .scale = 0.125f,
-                                    .causal = true};
+/* No conflict, forward and backward, in heads of `d` numbers. */
+static void check_conflicts(int64_t d) {
+    enum { T = 65 };
+    const seo_tensor out = tensor(SEO_DTYPE_BF16, 1, T, d), dout = tensor(SEO_DTYPE_BF16, 1, T, d);
+    const seo_tensor qkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
+    const seo_tensor dqkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
+    const seo_tensor lse = tensor(SEO_DTYPE_F32, 1, 1, T), delta = tensor(SEO_DTYPE_F32, 1, 1, T);
+    const seo_attention_fwd_args fwd = {
+        .out = out, .lse = lse, .qkv = qkv, .head_count = 1, .scale = 0.125f, .causal = true};
+    const seo_attention_bwd_args bwd = {.dqkv = dqkv,
+                                        .delta = delta,
+                                        .dout = dout,
+                                        .out = out,
+                                        .qkv = qkv,
+                                        .lse = lse,
+                                        .head_count = 1,
+                                        .scale = 0.125f,
+                                        .causal = true};
+    for (int i = 0; i < 2; i++) {
         simt_stats_clear();
-        must(seo_attention_fwd(g_dev, &a));
+        must(i ? seo_attention_bwd(g_dev, &bwd) : seo_attention_fwd(g_dev, &fwd));
         must(seo_device_sync(g_dev));
         assert_true(simt_stats_get().ldmatrix_tiles > 0);
         assert_int_equal(simt_stats_get().ldmatrix_conflicts, 0);
-        seo_device_free(g_dev, a.out.data);
-        seo_device_free(g_dev, a.lse.data);
-        seo_device_free(g_dev, a.qkv.data);
     }
+    const seo_tensor all[] = {out, dout, qkv, dqkv, lse, delta};
+    for (int i = 0; i < SEO_COUNT_OF(all); i++) seo_device_free(g_dev, all[i].data);
+}
+
+static void test_bank_conflicts(void **state) {
+    (void)state;
+    static const int64_t widths[] = {20, 32, 50, 64, 80, 96, 100, 128};
+    for (int i = 0; i < SEO_COUNT_OF(widths); i++) check_conflicts(widths[i]);
 }
 
 static void test_refusals(void **state) {

@@ -1,0 +1,355 @@
+/* Attention, backward, bf16 on tensor cores: probabilities are made again, step by step, from the
+ * saved log-sum of each query. Two kernels, so that every sum has one owner and one order: one owns
+ * keys and walks over the queries, for the gradients of keys and values, the other owns queries and
+ * walks over the keys. That is 7 products instead of the 5 that are enough for one kernel whose
+ * blocks add to each other's queries. f32 is in attention_rows.cu.
+ *
+ * Source: Dao 2023 (FlashAttention-2). */
+#include "kernels/cuda/attention.cuh"
+
+static const float LOG2_E = 1.44269504088896341f;
+
+/* ---- delta = sum over d of dout * out ---- */
+
+static const int DELTA_THREADS = 256;
+
+/* LANES lanes for each head of each row; 8 numbers of 16 bytes a lane, or single ones, and then a
+ * butterfly. Bound: bytes. */
+template <class S, int LANES, bool ALIGNED>
+__global__ void __launch_bounds__(DELTA_THREADS)
+    attention_delta_kernel(float *delta, const S *dout, const S *out, attention_shape s) {
+    const int64_t item = ((int64_t)blockIdx.x * DELTA_THREADS + threadIdx.x) / LANES;
+    const int lane = (int)threadIdx.x % LANES;
+    const int64_t row = item / s.heads, head = item % s.heads;
+    const int64_t sequence = row / s.positions, position = row % s.positions;
+    const int64_t at = row * s.channels + head * s.width;
+    const bool in = sequence < (int64_t)s.pairs / s.heads;
+    float sum = 0.0f;
+    if (ALIGNED) {
+        if (in && lane * 8 < s.width) {
+            const vec<S> x = *(const vec<S> *)(dout + at + lane * 8);
+            const vec<S> y = *(const vec<S> *)(out + at + lane * 8);
+#pragma unroll
+            for (int e = 0; e < vec<S>::count; e++) sum += to_f32(x.x[e]) * to_f32(y.x[e]);
+        }
+    } else {
+        for (int d = lane; in && d < s.width; d += LANES) {
+            sum += to_f32(dout[at + d]) * to_f32(out[at + d]);
+        }
+    }
+#pragma unroll
+    for (int offset = LANES / 2; offset > 0; offset /= 2) {
+        sum += __shfl_xor_sync(FULL_WARP, sum, offset);
+    }
+    if (in && lane == 0) delta[(sequence * s.heads + head) * s.positions + position] = sum;
+}
+
+/* ---- keys and values ---- */
+
+template <int D, bool ALIGNED> struct keys_tile {
+    static const int WARPS = 4, THREADS = WARPS * WARP, KEYS = 16 * WARPS;
+    static const int STEP = D == 64 ? 16 : 32;    /* 16 where registers are scarce */
+    static const int QUERIES = D <= 64 ? 64 : 32; /* in one stage of shared memory; two stages */
+    static const int STAGE = 2 * QUERIES * D;     /* queries, then the gradients of their outputs */
+    static const int OWN = own_rows<D>::IN_REGISTERS ? 0 : 2 * KEYS * D;
+    static const int SMEM_BYTES =
+        (2 * STAGE + OWN) * (int)sizeof(bf16) + 2 * 2 * QUERIES * (int)sizeof(float);
+    /* That fit on a multiprocessor. */
+    static const int BLOCKS = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
+};
+
+/* Queries [first, first + QUERIES), the gradients of their outputs, and their lse and delta into
+ * the stage that is theirs. `statistic`: of query 0, of the kind that this thread brings, lse or
+ * delta. What is beyond the last position is 0 and adds nothing. */
+template <int D, bool ALIGNED>
+SEO_DEVICE void stage_queries(bf16 *stages, float *statistics, const head_rows<const bf16> &q,
+                              const head_rows<const bf16> &dout, const float *statistic,
+                              int32_t first, const attention_shape &s) {
+    typedef keys_tile<D, ALIGNED> tile;
+    const int QUERIES = tile::QUERIES, turn = first / QUERIES % 2, i = (int)threadIdx.x;
+    bf16 *stage = stages + turn * tile::STAGE;
+    stage_rows<D, QUERIES, tile::THREADS, ALIGNED, 1>(stage, q, first, s);
+    stage_rows<D, QUERIES, tile::THREADS, ALIGNED, 1>(stage + QUERIES * D, dout, first, s);
+    if (tile::THREADS > 2 * QUERIES && i >= 2 * QUERIES) return;
+    const int32_t query = first + i % QUERIES;
+    const bool in = query < s.positions;
+    ptx_cp_async4(ptx_smem(statistics + turn * 2 * QUERIES + i), statistic + (in ? query : 0),
+                  in ? 4 : 0);
+}
+
+/* Scores, keys by queries, become 0 after the exponential where the query does not see the key.
+ * `key` and `query` are those of the lane's first row and column. */
+template <int STEP>
+SEO_DEVICE void hide_queries(float (&scores)[1][STEP / 8][4], int32_t key, int32_t query) {
+#pragma unroll
+    for (int i = 0; i < STEP / 8 * 4; i++) {
+        int32_t own = key + i % 4 / 2 * 8, other = query + i / 4 * 8 + i % 2;
+        if (own > other) scores[0][i / 4][i % 4] = -INFINITY;
+    }
+}
+
+/* Scores become probabilities, and the gradients of probabilities those of scores (without their
+ * scale): keys by queries, so that lse and delta belong to columns. */
+template <int STEP>
+SEO_DEVICE void differentiate_columns(float (&scores)[1][STEP / 8][4],
+                                      float (&gradients)[1][STEP / 8][4], const float *lse,
+                                      const float *delta, float log2_scale) {
+#pragma unroll
+    for (int n = 0; n < STEP / 8; n++) {
+        const float2 lses = *(const float2 *)(lse + n * 8 + lane_column());
+        const float2 deltas = *(const float2 *)(delta + n * 8 + lane_column());
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float &p = scores[0][n][i], &gradient = gradients[0][n][i];
+            p = ptx_exp2(p * log2_scale - (i % 2 ? lses.y : lses.x) * LOG2_E);
+            gradient = p * (gradient - (i % 2 ? deltas.y : deltas.x));
+        }
+    }
+}
+
+/* A block owns 64 keys of a head, a warp 16 of them, and walks over the queries that see them in
+ * ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way.
+ * Scores are computed keys by queries: then probabilities and gradients of scores are, packed, the
+ * fragments that the products with dout and with the queries want, and never leave registers.
+ *
+ * Sums: the tensor cores', 16 queries at a time, in ascending order.
+ * Shared bytes: D 32: 17,408; 64: 33,792; 96: 49,664; 128: 66,048. Registers, at most: 128, 168,
+ * 255, 255; not ALIGNED 255.
+ * Bound: flops, 8 D for each visible pair of query and key. */
+template <int D, bool ALIGNED>
+__global__ void __launch_bounds__(keys_tile<D, ALIGNED>::THREADS, keys_tile<D, ALIGNED>::BLOCKS)
+    attention_bwd_keys_kernel(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse,
+                              const float *delta, attention_shape s) {
+    typedef keys_tile<D, ALIGNED> tile;
+    const int STEP = tile::STEP, QUERIES = tile::QUERIES, STAGE = tile::STAGE;
+    SEO_DYN_SMEM(smem);
+    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
+    float *statistics = (float *)(own + tile::OWN);
+    const attention_place place = place_of_block(s);
+    const int32_t first = place.rank * tile::KEYS;
+    const int own_row = (int)(threadIdx.x / WARP) * 16;
+    const int32_t warp_first = first + own_row;
+    const head_rows<const bf16> q = rows_of_head(qkv, 3 * s.channels, s, place.pair, 0),
+                                k = rows_of_head(qkv, 3 * s.channels, s, place.pair, 1),
+                                g = rows_of_head(dout, s.channels, s, place.pair, 0);
+    const float *statistic =
+        (threadIdx.x < QUERIES ? lse : delta) + (int64_t)place.pair * s.positions;
+    const int32_t begin = s.causal ? first : 0;
+    /* The first step with queries that see a key of the warp. */
+    const int32_t sees = s.causal ? warp_first / STEP * STEP : 0;
+    stage_queries<D, ALIGNED>(stages, statistics, q, g, statistic, begin, s);
+    uint32_t keys[1][own_rows<D>::KEPT][4], values[1][own_rows<D>::KEPT][4];
+    if constexpr (own_rows<D>::IN_REGISTERS) {
+        load_fragments<1, D, ALIGNED>(keys, k, warp_first, s);
+        load_fragments<1, D, ALIGNED>(values, next_part(k, s), warp_first, s);
+    } else {
+        stage_rows<D, tile::KEYS, tile::THREADS, ALIGNED, 2>(own, k, first, s);
+    }
+    ptx_cp_async_commit();
+
+    float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
+    for (int32_t start = begin; start < s.positions; start += QUERIES) {
+        const int turn = start / QUERIES % 2;
+        const uint32_t queries = ptx_smem(stages + turn * STAGE);
+        const float *lses = statistics + turn * 2 * QUERIES;
+        ptx_cp_async_wait<0>();
+        /* This stage has come, and everyone has left the one that is filled next. */
+        __syncthreads();
+        if (start + QUERIES < s.positions) {
+            stage_queries<D, ALIGNED>(stages, statistics, q, g, statistic, start + QUERIES, s);
+        }
+        ptx_cp_async_commit();
+#pragma unroll 1
+        for (int32_t query = max(start, sees); query < min(start + QUERIES, s.positions);
+             query += STEP) {
+            const int row = QUERIES == STEP ? 0 : query % QUERIES;
+            float p[1][STEP / 8][4], ds[1][STEP / 8][4];
+            multiply_rows<1, STEP, D>(p, keys, ptx_smem(own), own_row, queries, row);
+            multiply_rows<1, STEP, D>(ds, values, ptx_smem(own + tile::OWN / 2), own_row,
+                                      queries + QUERIES * D * 2, row);
+            if (s.causal && query < warp_first + 16) {
+                hide_queries<STEP>(p, warp_first + lane_row(), query + lane_column());
+            }
+            differentiate_columns<STEP>(p, ds, lses + row, lses + QUERIES + row, s.log2_scale);
+            add_weighted_rows<1, STEP, D>(dv, p, queries + QUERIES * D * 2, row);
+            add_weighted_rows<1, STEP, D>(dk, ds, queries, row);
+            if (QUERIES == STEP) break; /* known to the compiler: there is no second step */
+        }
+    }
+    const head_rows<bf16> to = rows_of_head(dqkv, 3 * s.channels, s, place.pair, 1);
+    const float scales[1][2] = {{s.scale, s.scale}}, ones[1][2] = {{1.0f, 1.0f}};
+    store_rows<1, D, ALIGNED>(to, warp_first, dk, scales, s);
+    store_rows<1, D, ALIGNED>(next_part(to, s), warp_first, dv, ones, s);
+}
+
+/* ---- queries ---- */
+
+template <int D, bool ALIGNED> struct queries_tile {
+    static const int WARPS = 4, THREADS = WARPS * WARP, QUERIES = 16 * WARPS, STEP = 32;
+    static const int KEYS = D <= 64 ? 64 : 32; /* in one stage of shared memory; two stages */
+    static const int STAGE = 2 * KEYS * D;     /* keys, then values */
+    static const int OWN = own_rows<D>::IN_REGISTERS ? 0 : 2 * QUERIES * D;
+    static const int SMEM_BYTES = (2 * STAGE + OWN) * (int)sizeof(bf16);
+    static const int BLOCKS = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3; /* on a multiprocessor */
+};
+
+/* As differentiate_columns, queries by keys: lse (times log2 e) and delta belong to rows. */
+template <int STEP>
+SEO_DEVICE void differentiate_rows(float (&scores)[1][STEP / 8][4],
+                                   float (&gradients)[1][STEP / 8][4], const float (&log2_lse)[2],
+                                   const float (&delta)[2], float log2_scale) {
+#pragma unroll
+    for (int i = 0; i < STEP / 8 * 4; i++) {
+        float p = ptx_exp2(scores[0][i / 4][i % 4] * log2_scale - log2_lse[i % 4 / 2]);
+        float &gradient = gradients[0][i / 4][i % 4];
+        gradient = p * (gradient - delta[i % 4 / 2]);
+    }
+}
+
+/* A block owns 64 queries of a head, a warp 16 of them, and walks over the keys that
+ * they see in ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is
+ * on its way.
+ *
+ * Sums: the tensor cores', 16 keys at a time, in ascending order.
+ * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536. Registers, at most: 128, 168,
+ * 255, 255; not ALIGNED 255.
+ * Bound: flops, 6 D for each visible pair of query and key. */
+template <int D, bool ALIGNED>
+__global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
+                                  queries_tile<D, ALIGNED>::BLOCKS)
+    attention_bwd_queries_kernel(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse,
+                                 const float *delta, attention_shape s) {
+    typedef queries_tile<D, ALIGNED> tile;
+    const int STEP = tile::STEP, KEYS = tile::KEYS, STAGE = tile::STAGE;
+    SEO_DYN_SMEM(smem);
+    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
+    const attention_place place = place_of_block(s);
+    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * tile::QUERIES;
+    const int32_t end = s.causal ? min(first + tile::QUERIES, s.positions) : s.positions;
+    const int own_row = (int)(threadIdx.x / WARP) * 16;
+    const int32_t warp_first = first + own_row;
+    const int32_t seen = s.causal ? min(end, warp_first + 16) : end;
+    const head_rows<const bf16> q = rows_of_head(qkv, 3 * s.channels, s, place.pair, 0),
+                                k = rows_of_head(qkv, 3 * s.channels, s, place.pair, 1),
+                                g = rows_of_head(dout, s.channels, s, place.pair, 0);
+    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages, k, 0, s);
+    uint32_t queries[1][own_rows<D>::KEPT][4], gradients[1][own_rows<D>::KEPT][4];
+    if constexpr (own_rows<D>::IN_REGISTERS) {
+        load_fragments<1, D, ALIGNED>(queries, q, warp_first, s);
+        load_fragments<1, D, ALIGNED>(gradients, g, warp_first, s);
+    } else {
+        stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own, q, first, s);
+        stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own + tile::OWN / 2, g, first, s);
+    }
+    ptx_cp_async_commit();
+
+    float log2_lse[2], deltas[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int32_t row = warp_first + lane_row() + i * 8;
+        int64_t at = (int64_t)place.pair * s.positions + row;
+        log2_lse[i] = row < s.positions ? lse[at] * LOG2_E : 0.0f;
+        deltas[i] = row < s.positions ? delta[at] : 0.0f;
+    }
+    float dq[1][D / 8][4] = {};
+    for (int32_t start = 0; start < end; start += KEYS) {
+        const int turn = start / KEYS % 2;
+        const uint32_t keys = ptx_smem(stages + turn * STAGE), values = keys + KEYS * D * 2;
+        ptx_cp_async_wait<0>();
+        /* This stage has come, and everyone has left the one that is filled next. */
+        __syncthreads();
+        if (start + KEYS < end) {
+            stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + (1 - turn) * STAGE, k,
+                                                           start + KEYS, s);
+        }
+        ptx_cp_async_commit();
+#pragma unroll 1
+        for (int32_t key = start; key < min(start + KEYS, seen); key += STEP) {
+            const int row = KEYS == STEP ? 0 : key % KEYS;
+            float p[1][STEP / 8][4], ds[1][STEP / 8][4];
+            multiply_rows<1, STEP, D>(p, queries, ptx_smem(own), own_row, keys, row);
+            multiply_rows<1, STEP, D>(ds, gradients, ptx_smem(own + tile::OWN / 2), own_row, values,
+                                      row);
+            if (key + STEP > s.positions || (s.causal && key + STEP - 1 > warp_first)) {
+                hide_keys<1, STEP>(p, warp_first + lane_row(), key + lane_column(), s);
+            }
+            differentiate_rows<STEP>(p, ds, log2_lse, deltas, s.log2_scale);
+            add_weighted_rows<1, STEP, D>(dq, ds, keys, row);
+            if (KEYS == STEP) break; /* known to the compiler: there is no second step */
+        }
+    }
+    const float scales[1][2] = {{s.scale, s.scale}};
+    store_rows<1, D, ALIGNED>(rows_of_head(dqkv, 3 * s.channels, s, place.pair, 0), warp_first, dq,
+                              scales, s);
+}
+
+/* ---- host ---- */
+
+template <class S, int LANES, bool ALIGNED>
+static seo_err compute_delta(seo_device *dev, const seo_attention_bwd_args *a) {
+    attention_shape s;
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal,
+                                          DELTA_THREADS / LANES, &s);
+    if (err != SEO_OK) return err;
+    const int64_t items = (int64_t)s.pairs * s.positions, each = DELTA_THREADS / LANES;
+    const seo_grid grid = {dim3((uint32_t)((items + each - 1) / each)), dim3(DELTA_THREADS), 0,
+                           seo_cuda_of(dev)->stream};
+    return seo_cuda_check(seo_launch(grid, attention_delta_kernel<S, LANES, ALIGNED>,
+                                     (float *)a->delta.data, (const S *)a->dout.data,
+                                     (const S *)a->out.data, s),
+                          "attention_bwd: delta");
+}
+
+typedef void bwd_kernel(bf16 *, const bf16 *, const bf16 *, const float *, const float *,
+                        attention_shape);
+struct bwd_part {
+    bwd_kernel *kernel;
+    int32_t rows, threads, smem_bytes; /* of a block */
+};
+struct bwd_variant {
+    int32_t width; /* of the heads it is for, at most */
+    bool aligned;
+    seo_err (*delta)(seo_device *, const seo_attention_bwd_args *);
+    bwd_part keys, queries;
+};
+#define VARIANT(D, aligned, lanes)                                                                 \
+    {                                                                                              \
+        D, aligned, compute_delta<bf16, lanes, aligned>,                                           \
+            {attention_bwd_keys_kernel<D, aligned>, keys_tile<D, aligned>::KEYS,                   \
+             keys_tile<D, aligned>::THREADS, keys_tile<D, aligned>::SMEM_BYTES},                   \
+            {attention_bwd_queries_kernel<D, aligned>, queries_tile<D, aligned>::QUERIES,          \
+             queries_tile<D, aligned>::THREADS, queries_tile<D, aligned>::SMEM_BYTES},             \
+    }
+static const bwd_variant VARIANTS[] = {
+    VARIANT(32, true, 4),   VARIANT(64, true, 8),   VARIANT(96, true, 16),  VARIANT(128, true, 16),
+    VARIANT(32, false, 32), VARIANT(64, false, 32), VARIANT(128, false, 32)};
+#undef VARIANT
+
+static seo_err launch_part(seo_device *dev, const seo_attention_bwd_args *a, const bwd_part *part,
+                           const char *what) {
+    attention_shape s;
+    seo_err err =
+        seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal, part->rows, &s);
+    if (err != SEO_OK) return err;
+    const seo_grid grid = {dim3(s.pairs * (uint32_t)s.tiles), dim3((uint32_t)part->threads),
+                           (size_t)part->smem_bytes, seo_cuda_of(dev)->stream};
+    return seo_cuda_check(seo_launch(grid, part->kernel, (bf16 *)a->dqkv.data,
+                                     (const bf16 *)a->dout.data, (const bf16 *)a->qkv.data,
+                                     (const float *)a->lse.data, (const float *)a->delta.data, s),
+                          what);
+}
+
+seo_err seo_cuda_attention_bwd(seo_device *dev, const seo_attention_bwd_args *a) {
+    const int64_t width = a->out.dims[2] / a->head_count;
+    const bool f32 = a->out.dtype == SEO_DTYPE_F32;
+    bool aligned = true;
+    const seo_tensor *const moved[] = {&a->dqkv, &a->dout, &a->out, &a->qkv};
+    for (const seo_tensor *x : moved) aligned = aligned && seo_cuda_attention_aligned(x, width);
+    const bwd_variant *v = VARIANTS, *end = v + sizeof(VARIANTS) / sizeof(*VARIANTS);
+    while (v + 1 < end && (v->width < width || v->aligned != aligned)) v++;
+    seo_err err = f32 ? compute_delta<float, WARP, false>(dev, a) : v->delta(dev, a);
+    if (err != SEO_OK) return err;
+    if (f32) return seo_cuda_attention_bwd_f32(dev, a);
+    err = launch_part(dev, a, &v->keys, "attention_bwd: keys and values");
+    return err != SEO_OK ? err : launch_part(dev, a, &v->queries, "attention_bwd: queries");
+}
