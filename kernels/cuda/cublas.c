@@ -96,8 +96,9 @@ static seo_err find_library(seo_cublas *blas) {
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
     static const char name[] = "libcublasLt.so." TEXT(CUBLAS_VER_MAJOR);
-    if (open_library(blas, name) || open_library(blas, "libcublasLt.so") ||
-        open_library(blas, SEO_CUBLASLT_DIR "/libcublasLt.so." TEXT(CUBLAS_VER_MAJOR))) {
+    if (open_library(blas, name) ||
+        open_library(blas, SEO_CUBLASLT_DIR "/libcublasLt.so." TEXT(CUBLAS_VER_MAJOR)) ||
+        open_library(blas, "libcublasLt.so")) {
         return SEO_OK;
     }
 #undef TEXT
@@ -278,7 +279,8 @@ static seo_err ask(const seo_cublas *blas, product *p) {
 #undef SET
     const cublasStatus_t status = blas->MatmulAlgoGetHeuristic(
         blas->handle, p->desc, p->left, p->right, p->out, p->out, wish, 1, &found, &count);
-    p->by_library = status == CUBLAS_STATUS_SUCCESS && count > 0;
+    p->by_library =
+        status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
     if (p->by_library) p->algo = found.algo;
 done:
     if (wish) (void)blas->MatmulPreferenceDestroy(wish);
