@@ -59,6 +59,7 @@ static void test_reads_back_bit_for_bit(void **state) {
     assert_memory_equal(&a->loss_mean, &b->loss_mean, sizeof a->loss_mean);
     assert_memory_equal(&a->train_seconds, &b->train_seconds, sizeof a->train_seconds);
     assert_int_equal(a->skipped_steps, b->skipped_steps);
+    assert_string_equal(a->precision, "bf16");
     assert_string_equal(a->config_hash, b->config_hash);
     assert_string_equal(a->data_sha256, b->data_sha256);
     assert_string_equal(a->tokenizer_sha256, b->tokenizer_sha256);

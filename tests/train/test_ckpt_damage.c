@@ -207,6 +207,19 @@ static void edit(const fixture *f, const char *from, const char *to) {
     free(text);
 }
 
+/* Manifests of versions that had one precision do not name it. */
+static void test_no_precision(void **state) {
+    fixture *f = *state;
+    char path[SEO_PATH_MAX];
+    seo_ckpt *ckpt = NULL;
+    fixture_save(f, 1);
+    edit(f, "    \"precision\": \"bf16\",\n", "");
+    fixture_path(f, 1, "", path);
+    OK(seo_ckpt_open(path, &ckpt));
+    assert_string_equal(seo_ckpt_state_of(ckpt)->precision, "f32");
+    seo_ckpt_close(ckpt);
+}
+
 /* A manifest that is sound to its last hash and still says what cannot be. */
 static void test_impossible_manifests(void **state) {
     fixture *f = *state;
@@ -222,6 +235,8 @@ static void test_impossible_manifests(void **state) {
         {"\"step\": 1,", "", SEO_ERR_FORMAT},
         {"\"seed\": \"", "\"seed\": \"9", SEO_ERR_FORMAT},
         {"\"bits\": \"", "\"bits\": \"0", SEO_ERR_FORMAT},
+        {"\"precision\": \"bf16\"", "\"precision\": \"f16\"", SEO_ERR_FORMAT},
+        {"\"precision\": \"bf16\"", "\"precision\": 16", SEO_ERR_FORMAT},
         {"\"config_hash\": \"", "\"config_hash\": \"0", SEO_ERR_FORMAT},
         {"\"parts\": 1", "\"parts\": 0", SEO_ERR_FORMAT},
         {"\"parts\": 1", "\"parts\": 2", SEO_ERR_FORMAT},
@@ -314,6 +329,7 @@ int main(int argc, char **argv) {
         CASE(test_missing_and_swapped_files),
         CASE(test_newest_good_is_taken),
         CASE(test_none_good_is_refused),
+        CASE(test_no_precision),
         CASE(test_impossible_manifests),
         CASE(test_newer_format),
         CASE(test_dataset_hash),
