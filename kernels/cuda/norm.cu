@@ -2,7 +2,7 @@
  *
  * A row lies in registers while it is worked on, in one warp where it fits and else in several; any
  * other width is read again from the cache in a loop. Which variant runs, and with it the order of
- * the sums, follows from the width alone. */
+ * the sums, follows from the width and from whether rows begin at multiples of 16 bytes. */
 #include "kernels/cuda/column_parts.cuh"
 
 enum { SPAN_OF_WARP = SPAN * WARP /* columns that a warp holds with one span a lane */ };
