@@ -29,6 +29,8 @@ static const shape g_shapes[] = {
     {"over a tile, causal", 1, 67, 2, 16, true},
     {"over a tile, both ways", 1, 67, 1, 20, false},
     {"wide heads", 1, 9, 1, 70, true},
+    {"head size 96, both ways", 1, 66, 1, 96, false},
+    {"head size 128, causal", 1, 40, 1, 128, true},
     {"head size 32, causal", 1, 70, 2, 32, true},
     {"head size 64, both ways", 1, 65, 1, 64, false},
 };
@@ -137,6 +139,10 @@ static void fill_qkv(float *x, double *wide, int64_t count, seo_dtype storage) {
     for (int64_t i = 0; i < count; i++) wide[i] = (double)x[i];
 }
 
+static double work_of(const shape *s) {
+    return 2 * (double)(s->b * s->heads * s->t * s->t * s->width);
+}
+
 static void fwd_case(const shape *s, seo_dtype storage) {
     const int64_t c = s->heads * s->width, outs = s->b * s->t * c, lses = s->b * s->heads * s->t;
     float *qkv = new_f32(3 * outs);
@@ -149,23 +155,19 @@ static void fwd_case(const shape *s, seo_dtype storage) {
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
                                       .causal = s->causal};
-    check_everywhere(
-        &(op_case){s->what, run_fwd, &a, outs + lses, want, bound, .storage = storage});
+    check_everywhere(&(op_case){s->what, run_fwd, &a, outs + lses, want, bound, .storage = storage,
+                                .work = work_of(s)});
     free(qkv);
     free(wide);
     free(want);
     free(bound);
 }
 
-static bool attention_fits(const shape *s) {
-    return fits((double)(s->b * s->heads * s->t * s->t * s->width));
-}
-
 void test_attention_fwd(void **state) {
     (void)state;
     EACH_STORAGE(storage) {
         for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
-            if (attention_fits(&g_shapes[i])) fwd_case(&g_shapes[i], storage);
+            if (fits(work_of(&g_shapes[i]))) fwd_case(&g_shapes[i], storage);
         }
     }
 }
@@ -277,7 +279,8 @@ static void bwd_case(const shape *s, seo_dtype storage) {
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
                                       .causal = s->causal};
-    check_everywhere(&(op_case){s->what, run_bwd, &a, 3 * outs, want, bound, .storage = storage});
+    check_everywhere(&(op_case){s->what, run_bwd, &a, 3 * outs, want, bound, .storage = storage,
+                                .work = work_of(s)});
     free(qkv);
     free(dout);
     free(out);
@@ -293,7 +296,7 @@ void test_attention_bwd(void **state) {
     (void)state;
     EACH_STORAGE(storage) {
         for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
-            if (attention_fits(&g_shapes[i])) bwd_case(&g_shapes[i], storage);
+            if (fits(work_of(&g_shapes[i]))) bwd_case(&g_shapes[i], storage);
         }
     }
 }
@@ -340,7 +343,8 @@ static void cached_case(const shape *s, seo_dtype storage) {
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
                                       .causal = true};
-    check_everywhere(&(op_case){s->what, run_cached, &a, outs, want, bound, .storage = storage});
+    check_everywhere(&(op_case){s->what, run_cached, &a, outs, want, bound, .storage = storage,
+                                .work = work_of(s)});
     free(qkv);
     free(wide);
     free(want);
@@ -352,7 +356,7 @@ void test_attention_cached(void **state) {
     EACH_STORAGE(storage) {
         for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
             const shape *s = &g_shapes[i];
-            if (s->causal && attention_fits(s)) cached_case(s, storage);
+            if (s->causal && fits(work_of(s))) cached_case(s, storage);
         }
     }
 }

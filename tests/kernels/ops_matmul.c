@@ -160,7 +160,8 @@ static void one_case(const int64_t size[3], seo_matmul_layout layout, const vari
     for (int64_t i = 0; i < count; i++) expect(&p, i, want, bound);
     const bool gelu = v->epilogue == SEO_EPILOGUE_GELU;
     check_everywhere(&(op_case){v->what, run, &p, gelu ? 2 * count : count, want, bound,
-                                .storage = s, .settle = gelu ? settle : NULL});
+                                .storage = s, .work = (double)(count * k), .by_capability = true,
+                                .settle = gelu ? settle : NULL});
     free(out);
     free(pre);
     free(bias);

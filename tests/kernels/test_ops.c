@@ -30,13 +30,10 @@ int main(int argc, char **argv) {
 #undef SEO_OP
     };
     struct CMUnitTest chosen[SEO_COUNT_OF(all)];
-    size_t count = 0;
+    int64_t count = 0;
     for (int i = 0; i < SEO_COUNT_OF(all); i++) {
         if (is_chosen(all[i].op, argc, argv)) chosen[count++] = all[i].test;
     }
-    int failed = count == 0;
-    for (int round = 0; next_seed(round); round++) {
-        failed += _cmocka_run_group_tests("operators", chosen, count, NULL, NULL);
-    }
-    return failed;
+    if (count == 0) return 1;
+    return run_everywhere(chosen, count);
 }

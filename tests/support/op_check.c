@@ -15,33 +15,50 @@
 #include "tests/support/compare.h"
 #include "tests/support/fill.h"
 
+/* The case that is run, and where; empty between cases. */
+static char g_what[384];
+
 void must(seo_err err) {
-    if (err != SEO_OK) fail_msg("%s: %s", seo_err_text(err), seo_err_detail());
+    if (err == SEO_OK) return;
+    fail_msg("%s%s%s: %s", g_what, g_what[0] ? ": " : "", seo_err_text(err), seo_err_detail());
 }
 
 void must_fail(seo_err err, seo_err code, const char *text) {
     if (err == code && strstr(seo_err_detail(), text)) return;
-    fail_msg("wanted \"%s\" with \"%s\", got \"%s\" with \"%s\"", seo_err_text(code), text,
-             seo_err_text(err), err == SEO_OK ? "" : seo_err_detail());
+    fail_msg("%s%swanted \"%s\" with \"%s\", got \"%s\" with \"%s\"", g_what, g_what[0] ? ": " : "",
+             seo_err_text(code), text, seo_err_text(err), err == SEO_OK ? "" : seo_err_detail());
 }
 
-bool next_seed(int round) {
-    static bool given;
-    if (round == 0) {
-        given = getenv(FILL_SEED_VARIABLE) != NULL;
-        return true;
+enum { SKIPPED = 77 }; /* what CTest takes for it */
+
+static bool g_fresh;
+
+bool seed_is_fresh(void) {
+    return g_fresh;
+}
+
+int run_everywhere(const struct CMUnitTest *tests, int64_t count) {
+    const bool given = getenv(FILL_SEED_VARIABLE) != NULL;
+    const seo_err present = g_targets.present ? g_targets.present() : SEO_OK;
+    if (present != SEO_OK) {
+        fprintf(stderr, "%s: %s\n", present == SEO_ERR_UNSUPPORTED ? "skipped" : "failed",
+                seo_err_detail());
+        return present == SEO_ERR_UNSUPPORTED ? SKIPPED : 1;
     }
-    if (round > 1 || given) return false;
+    int failed = _cmocka_run_group_tests("fixed seed", tests, (size_t)count, NULL, NULL);
+    if (given || !g_targets.fresh_seeds()) return failed;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     char seed[32];
     snprintf(seed, sizeof seed, "%lld", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
     setenv(FILL_SEED_VARIABLE, seed, 1);
-    return true;
+    g_fresh = true;
+    failed += _cmocka_run_group_tests("fresh seed", tests, (size_t)count, NULL, NULL);
+    return failed > 0;
 }
 
-bool fits(double multiplications) {
-    return g_targets.work_max == 0 || multiplications <= g_targets.work_max;
+bool fits(double work) {
+    return !g_targets.work_max || work <= g_targets.work_max();
 }
 
 seo_device *open_device(seo_cpu_level level, int32_t threads) {
@@ -123,12 +140,14 @@ float *to_host(op_run *on, const seo_tensor *t, float *out) {
     return out + count;
 }
 
-/* One run; false when this machine has not got the target. `what` is told where it was. */
-static bool run_once(const op_case *c, int group, int run, float *out, char what[256]) {
+/* One run; false when this machine has not got the target. */
+static bool run_once(const op_case *c, int group, int run, float *out) {
     op_run on = {.storage = c->storage};
+    g_what[0] = '\0';
     if (!g_targets.open(group, run, &on)) return false;
-    snprintf(what, 256, "%s%s on %s", c->what, c->storage == SEO_DTYPE_BF16 ? " bf16" : "",
-             seo_device_name(on.dev));
+    snprintf(g_what, sizeof g_what, "%s%s on %s%s%s", c->what,
+             c->storage == SEO_DTYPE_BF16 ? " bf16" : "", seo_device_name(on.dev),
+             on.note[0] ? ", " : "", on.note);
     memset(out, 0xff, (size_t)c->count * sizeof *out);
     c->run(&on, c->input, out);
     for (int i = on.taken_count - 1; i >= 0; i--) seo_device_free(on.dev, on.taken[i]);
@@ -138,18 +157,18 @@ static bool run_once(const op_case *c, int group, int run, float *out, char what
 
 static void fail_if_not(bool holds) {
     if (holds) return;
-    fail_msg("the inputs are those of %s=%llu", FILL_SEED_VARIABLE,
+    fail_msg("%s: the inputs are those of %s=%llu", g_what, FILL_SEED_VARIABLE,
              (unsigned long long)fill_seed());
 }
 
-static bool check_values(const op_case *c, const char *what, const float *got) {
-    if (!c->settle) return all_close(what, got, c->want, c->bound, c->count);
+static bool check_values(const op_case *c, const float *got) {
+    if (!c->settle) return all_close(g_what, got, c->want, c->bound, c->count);
     const size_t bytes = (size_t)c->count * sizeof(double);
     double *want = new_f64(c->count), *bound = new_f64(c->count);
     memcpy(want, c->want, bytes);
     memcpy(bound, c->bound, bytes);
     c->settle(c->input, got, want, bound);
-    const bool close = all_close(what, got, want, bound, c->count);
+    const bool close = all_close(g_what, got, want, bound, c->count);
     free(want);
     free(bound);
     return close;
@@ -157,15 +176,16 @@ static bool check_values(const op_case *c, const char *what, const float *got) {
 
 void check_everywhere(const op_case *c) {
     float *first = new_f32(c->count), *again = new_f32(c->count);
-    char what[256];
     for (int group = 0; group < g_targets.groups; group++) {
-        if (!run_once(c, group, 0, first, what)) continue;
-        fail_if_not(check_values(c, what, first));
-        for (int run = 1; run < g_targets.runs(group); run++) {
-            run_once(c, group, run, again, what);
-            fail_if_not(same_bits(what, first, again, c->count));
+        const int runs = g_targets.runs(group, c);
+        if (runs == 0 || !run_once(c, group, 0, first)) continue;
+        fail_if_not(check_values(c, first));
+        for (int run = 1; run < runs; run++) {
+            run_once(c, group, run, again);
+            fail_if_not(same_bits(g_what, first, again, c->count));
         }
     }
+    g_what[0] = '\0';
     free(first);
     free(again);
 }
@@ -181,9 +201,10 @@ void check_gradient(const char *what, double (*f)(const double *x, const void *c
         const double below = f(x, context);
         x[i] = at;
         const double slope = (above - below) / (2 * h);
-        /* The cut-off term h^2 f''' / 6, and the cancellation of two values of f. */
-        const double bound =
-            100 * h * h + 4 * 2.3e-16 * (fabs(above) + 100) / h + 1e-8 * fabs(slope);
+        /* The cut-off term h^2 f''' / 6, and the cancellation of two values of f, a sum of terms of
+         * about 1, of which there are some for each variable. */
+        const double size = fabs(above) + 100 + (double)count;
+        const double bound = 100 * h * h + 4 * 2.3e-16 * size / h + 1e-8 * fabs(slope);
         if (fabs(slope - gradient[i]) <= bound) continue;
         fail_msg("%s: gradient[%lld] is %.12g, finite differences give %.12g (+- %.2g), %s=%llu",
                  what, (long long)i, gradient[i], slope, bound, FILL_SEED_VARIABLE,

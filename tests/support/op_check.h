@@ -20,7 +20,7 @@
  *     to_host(on, &a.out, out);               as f32, whatever it was
  *
  * What an operator adds to (`+=`) goes through to_device, and the operator is called twice. Sizes
- * for which the emulation takes too long are left out by `if (!fits(multiplications)) continue`. */
+ * for which the emulation takes too long are left out by `if (!fits(work)) continue`. */
 #pragma once
 
 #include <stdbool.h>
@@ -39,6 +39,7 @@ typedef struct op_run {
     seo_device *dev;
     seo_dtype storage; /* of S tensors */
     bool shifted;      /* tensors of f32 and bf16 start one row behind an aligned address */
+    char note[96];     /* what else tells this run from others, for messages */
     void *taken[OP_RUN_TENSORS_MAX];
     int taken_count;
 } op_run;
@@ -52,6 +53,8 @@ typedef struct op_case {
     int64_t count;              /* floats of out */
     const double *want, *bound; /* count each: |out - want| <= bound */
     seo_dtype storage;
+    double work;        /* as of fits; 0: little */
+    bool by_capability; /* there are kernels for some GPUs alone */
     /* Opt: sets expected values that depend on others as they were stored: it sees the outputs of
      * the first run on a kind of target, and copies of want and bound. */
     void (*settle)(const void *input, const float *got, double *want, double *bound);
@@ -66,18 +69,23 @@ typedef struct target_list {
     bool is_cpu;
     seo_dtype last_storage; /* BF16 where there is bf16 as well as f32 */
     int groups;
-    int (*runs)(int group);
-    /* Fills dev and shifted; false when this machine has not got the group. */
+    seo_err (*present)(void); /* NULL: always; SEO_ERR_UNSUPPORTED where there is nothing to test */
+    int (*runs)(int group, const op_case *c); /* 0: not for this case */
+    /* Fills dev, shifted and note; false when this machine has not got the group. */
     bool (*open)(int group, int run, op_run *on);
     void (*close)(op_run *on);
-    double work_max; /* multiplications; 0: any */
+    double (*work_max)(void);  /* NULL: there is no limit */
+    bool (*fresh_seeds)(void); /* whether a second round with fresh inputs is worth its time */
 } target_list;
 extern const target_list g_targets;
 
 #define EACH_STORAGE(s)                                                                            \
     for (seo_dtype s = SEO_DTYPE_F32; s <= g_targets.last_storage; s = (seo_dtype)(s + 1))
-/* False when the targets would take too long for so much work. */
-bool fits(double multiplications);
+
+/* False when the targets would take too long. work: multiplications of matrix products; a CUDA
+ * thread that does little counts as SEO_WORK_THREAD. */
+enum { SEO_WORK_THREAD = 650 };
+bool fits(double work);
 
 /* Opens level and threads; NULL when this machine has not got the level. */
 seo_device *open_device(seo_cpu_level level, int32_t threads);
@@ -97,10 +105,12 @@ void must(seo_err err);
 /* Fails the test unless err is `code` and the message contains `text`. */
 void must_fail(seo_err err, seo_err code, const char *text);
 
-/* For the loop around a program's tests: first with the inputs of a fixed seed, then with those of
- * a fresh one from the clock; only once, with that of SEODANG_TEST_SEED, where it is set. A failure
- * says which seed it was. */
-bool next_seed(int round);
+/* Runs a program's tests, with the inputs of a fixed seed and then with those of a fresh one from
+ * the clock; only once, with that of SEODANG_TEST_SEED, where it is set. A failure says which seed
+ * it was. Returns what main returns: 77, after a line that says why, where there is no target. */
+struct CMUnitTest;
+int run_everywhere(const struct CMUnitTest *tests, int64_t count);
+bool seed_is_fresh(void); /* true in the second of these rounds */
 
 /* gradient[i] must be df/dx[i]: compared with (f(x + h) - f(x - h)) / 2h at a few dozen places. x
  * is changed and put back. */
