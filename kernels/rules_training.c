@@ -133,6 +133,7 @@ static void rule_adamw_layout(seo_rules *r, const seo_adamw_args *a) {
     if (seo_tensor_given(&a->working)) {
         seo_rule_arg(r, a->param.dtype == F32, "a bf16 param is its own working copy");
         seo_rule_same(r, SEO_NAMED(a, working), SEO_DTYPE_BF16, SEO_NAMED(a, param));
+        (void)seo_rule_storage(r, SEO_NAMED(a, working)); /* which the CPU would leave unwritten */
         seo_rule_apart(r, &a->working, &a->param);
         seo_rule_apart(r, &a->working, &a->grad);
     }

@@ -257,6 +257,8 @@ static void training(void **state) {
     REFUSES(adamw, adamw, a.working = bf16(T(5, 6)), SEO_ERR_SHAPE,
             "working must be shaped as param = (2, 3), is (6)");
     REFUSES(adamw, adamw, a.working = T(5, 2, 3), SEO_ERR_SHAPE, "working must be bf16, is f32");
+    REFUSES(adamw, adamw, a.working = bf16(T(5, 2, 3)), SEO_ERR_UNSUPPORTED,
+            "adamw: working is bf16, and cpu plain computes in f32");
     REFUSES(adamw, adamw, a.ranges = T(5, 2), SEO_ERR_SHAPE, "ranges must be i32, is f32");
     REFUSES(adamw, adamw, a.ranges = i32(T(5, 2, 1)), SEO_ERR_SHAPE, "ranges must be (n)");
     REFUSES(adamw, adamw, a.first_index = 4, SEO_ERR_ARG,
