@@ -23,16 +23,27 @@
 
 enum { MEMORY_BYTES = 1 << 30, STEPS = 12 };
 
-static seo_err open_simt(const seo_cuda_options *options, seo_device **out) {
-    return seo_device_open_simt(&(seo_simt_options){.memory_bytes = MEMORY_BYTES, .cuda = *options},
+static seo_err open_with(const seo_cuda_options *options, int32_t multiprocessors,
+                         seo_device **out) {
+    return seo_device_open_simt(&(seo_simt_options){.multiprocessors = multiprocessors,
+                                                    .memory_bytes = MEMORY_BYTES,
+                                                    .cuda = *options},
                                 out);
+}
+
+static seo_err open_simt(const seo_cuda_options *options, seo_device **out) {
+    return open_with(options, 4, out);
+}
+
+static seo_err open_simt_wide(const seo_cuda_options *options, seo_device **out) {
+    return open_with(options, 13, out);
 }
 
 /* The same without graphs: every operator is queued anew, and waited for. */
 static seo_err open_simt_queued(const seo_cuda_options *options, seo_device **out) {
     seo_cuda_options each = *options;
     each.check_each = true;
-    return open_simt(&each, out);
+    return open_with(&each, 4, out);
 }
 
 /* A GPU on which the test's model finds room for 20 sequences or so. */
@@ -74,17 +85,20 @@ static void same_course(const run_bench *b, const char *run, const char *as, dou
 }
 
 /* In f32 the CPU's course but for the order of sums, in bf16 within the hundredth that is promised.
- * What was recorded and replayed does what is queued, bit for bit. */
+ * What was recorded and replayed does what is queued, bit for bit, and so does a larger device. */
 static void curves(void **state) {
     const run_bench *b = *state;
     run_ok(run_train(b, "cpu", (run_words){.sets = {MODEL, "device=cpu"}}));
     run_ok(run_train(b, "f32", (run_words){.sets = {MODEL, "precision=f32"}, SIMT}));
     run_ok(run_train(b, "bf16", (run_words){.sets = {MODEL}, SIMT}));
     run_ok(run_train(b, "queued", (run_words){.sets = {MODEL}, .open_cuda = open_simt_queued}));
+    run_ok(run_train(b, "wide", (run_words){.sets = {MODEL}, .open_cuda = open_simt_wide}));
     same_course(b, "f32", "cpu", 1e-3);
     same_course(b, "bf16", "cpu", 1e-2);
     run_same_metrics(b, "queued", "bf16");
     run_same_state(b, "queued", "bf16");
+    run_same_metrics(b, "wide", "bf16");
+    run_same_state(b, "wide", "bf16");
 }
 
 /* A run in three parts is a run at once, with masters and without. */
