@@ -46,9 +46,11 @@ typedef enum seo_matmul_choice {
 typedef struct seo_cuda_options {
     int32_t ordinal; /* which GPU of those that CUDA shows */
     seo_matmul_choice matmul;
-    const char *plugin; /* path of libseodang_cuda.so; NULL: beside the program */
-    bool check_each;    /* to hunt an error: wait after each operator and name the one that failed;
-                         * without graphs, slow */
+    const char *plugin;  /* path of libseodang_cuda.so; NULL: beside the program */
+    const char *choices; /* of SEO_MATMUL_AUTO: a text file that keeps them, so that a run which
+                          * goes on later computes the same bits; NULL: none */
+    bool check_each;     /* to hunt an error: wait after each operator and name the one that failed;
+                          * without graphs, slow */
 } seo_cuda_options;
 
 /* Opens a GPU through the CUDA plug-in. SEO_ERR_MISSING when there is no plug-in, a build for the

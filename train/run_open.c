@@ -95,9 +95,13 @@ static seo_err open_loader(seo_run *run) {
 
 static seo_err open_device(seo_run *run) {
     const seo_config *c = &run->config;
+    char choices[SEO_PATH_MAX];
+    const seo_err err = seo_path_join(choices, run->dir.path, "matmul.txt");
+    if (err != SEO_OK) return err;
     const seo_device_wish wish = {.device = c->device,
                                   .precision = c->precision,
                                   .matmul = c->kernels.matmul,
+                                  .matmul_choices = choices,
                                   .threads = run->args->threads,
                                   .open_cuda = run->args->open_cuda};
     return seo_device_open_wish(&wish, &run->dev, &run->storage);

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/matmul_choices.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/stream.h"
 
@@ -94,10 +95,13 @@ done:
 }
 
 /* The library is opened now where it was asked for by name, so that it is missed at once. */
-static seo_err open_matmul(seo_device *dev, seo_cuda *cuda) {
+static seo_err open_matmul(seo_device *dev, seo_cuda *cuda, const char *choices) {
 #ifdef SEO_HAVE_CUBLASLT
     cuda->library = &seo_cublas_library;
 #endif
+    if (cuda->matmul == SEO_MATMUL_AUTO && choices) {
+        return seo_matmul_choices_open(choices, &cuda->choices);
+    }
     if (cuda->matmul != SEO_MATMUL_CUBLASLT) return SEO_OK;
     if (cuda->library) return cuda->library->open(dev);
     return SEO_FAIL(SEO_ERR_UNSUPPORTED, "cuda: this build has no cuBLASLt: the toolkit that built "
@@ -127,7 +131,7 @@ static seo_err device_open(seo_device *dev, const void *options) {
     dev->scratch_bytes = SEO_CUDA_SCRATCH_BYTES;
     SEO_TRY(seo_cuda_take(dev, dev->scratch_bytes, &dev->scratch));
     SEO_TRY(try_kernel(dev));
-    SEO_TRY(open_matmul(dev, cuda));
+    SEO_TRY(open_matmul(dev, cuda, o->choices));
 done:
     return err;
 }
@@ -140,6 +144,7 @@ static void device_close(seo_device *dev) {
     seo_cuda_staging_close(cuda);
     if (cuda->fault) (void)cudaFreeHost(cuda->fault);
     if (cuda->stream) (void)cudaStreamDestroy(cuda->stream);
+    seo_matmul_choices_close(cuda->choices);
     free(cuda);
     dev->impl = NULL;
 }

@@ -8,18 +8,21 @@
 
 #include <cublasLt.h>
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "kernels/cuda/column_major.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/matmul_choices.h"
 #include "kernels/cuda/memory.h"
 
 enum {
     WORKSPACE_BYTES = 32 << 20,
     PRODUCT_MOST = 256, /* kinds that are remembered; what comes later is done by our kernels */
     ALIGNMENT_MOST = 256,
+    KIND_BYTES = 384,
     WARM_UP_RUNS = 3,
     TIMED_RUNS = 10
 };
@@ -373,6 +376,33 @@ static const product *known(const seo_cublas *blas, const product_key *key) {
     return NULL;
 }
 
+/* The device, the library and the kind of product in words, as the file of choices has it. */
+static void name_kind(const seo_device *dev, const product_key *key, char out[KIND_BYTES]) {
+    static const char *const layouts[] = {"NT", "NN", "TN"}, *const dtypes[] = {"f32", "bf16"};
+    static const char *const epilogues[] = {"", " gelu", " dgelu"};
+    const int length = snprintf(
+        out, KIND_BYTES, "%s, cuBLASLt %zu: %s %s to %s %lldx%lldx%lld%s%s%s%s, at %d %d %d %d %d",
+        dev->name, seo_cuda_of(dev)->cublas->GetVersion(), layouts[key->layout],
+        dtypes[key->dtype == SEO_DTYPE_BF16], dtypes[key->out_dtype == SEO_DTYPE_BF16],
+        (long long)key->m, (long long)key->n, (long long)key->k, epilogues[key->epilogue],
+        key->epilogue != SEO_EPILOGUE_NONE && key->gelu == SEO_GELU_ERF ? " erf" : "",
+        key->accumulate ? " accumulate" : "", key->bias ? " bias" : "", (int)key->a_alignment,
+        (int)key->b_alignment, (int)key->out_alignment, (int)key->pre_alignment,
+        (int)key->bias_alignment);
+    SEO_ASSERT(length > 0 && length < KIND_BYTES);
+}
+
+/* As the file has it, else by time, and into the file. */
+static seo_err choose(seo_device *dev, const seo_matmul_args *a, product *p) {
+    char kind[KIND_BYTES];
+    seo_matmul_choices *choices = seo_cuda_of(dev)->choices;
+    if (!choices) return compare(dev, a, p);
+    name_kind(dev, &p->key, kind);
+    if (seo_matmul_choices_find(choices, kind, &p->by_library)) return SEO_OK;
+    const seo_err err = compare(dev, a, p);
+    return err != SEO_OK ? err : seo_matmul_choices_add(choices, kind, p->by_library);
+}
+
 static seo_err meet(seo_device *dev, const seo_matmul_args *a, const product_key *key) {
     seo_err err = SEO_OK;
     seo_cublas *blas = seo_cuda_of(dev)->cublas;
@@ -381,7 +411,7 @@ static seo_err meet(seo_device *dev, const seo_matmul_args *a, const product_key
     SEO_TRY(describe(blas, p));
     SEO_TRY(set_pointers(blas, p, a));
     SEO_TRY(ask(blas, p));
-    if (p->by_library && seo_cuda_of(dev)->matmul == SEO_MATMUL_AUTO) SEO_TRY(compare(dev, a, p));
+    if (p->by_library && seo_cuda_of(dev)->matmul == SEO_MATMUL_AUTO) SEO_TRY(choose(dev, a, p));
     blas->count++;
 done:
     if (err != SEO_OK) free_product(blas, p);

@@ -34,14 +34,15 @@ typedef struct seo_matmul_library {
 /* dev->impl. The GPU is the current one of the thread that opened it, and that thread uses it. */
 typedef struct seo_cuda {
     cudaStream_t stream;
-    int32_t ordinal;                   /* of the device */
-    int32_t multiprocessors;           /* sizes grids, never the order of a sum */
-    int32_t capability;                /* 80, 89, 90, 100 ... */
-    int32_t *fault;                    /* host memory that kernels can write: a seo_cuda_fault */
-    seo_matmul_choice matmul;          /* own, cuBLASLt, or whichever was faster */
-    const seo_matmul_library *library; /* NULL in a build without one */
-    struct seo_cublas *cublas;         /* NULL until it is used */
-    struct seo_cuda_staging *staging;  /* of copies from and to the host; see memory.c */
+    int32_t ordinal;                    /* of the device */
+    int32_t multiprocessors;            /* sizes grids, never the order of a sum */
+    int32_t capability;                 /* 80, 89, 90, 100 ... */
+    int32_t *fault;                     /* host memory that kernels can write: a seo_cuda_fault */
+    seo_matmul_choice matmul;           /* own, cuBLASLt, or whichever was faster */
+    const seo_matmul_library *library;  /* NULL in a build without one */
+    struct seo_matmul_choices *choices; /* of SEO_MATMUL_AUTO; NULL: they are not kept */
+    struct seo_cublas *cublas;          /* NULL until it is used */
+    struct seo_cuda_staging *staging;   /* of copies from and to the host; see memory.c */
 } seo_cuda;
 
 static inline seo_cuda *seo_cuda_of(const seo_device *dev) {
