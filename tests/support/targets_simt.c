@@ -38,7 +38,7 @@ static double work_max(void) {
     return is_watched() ? WORK_MAX_WATCHED : WORK_MAX;
 }
 static bool fresh_seeds(void) {
-    return !is_watched();
+    return !is_watched() && simt_schedule_count() > 1;
 }
 
 static int runs(int which, const op_case *c) {
