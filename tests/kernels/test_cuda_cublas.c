@@ -8,8 +8,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <cublasLt.h>
@@ -18,6 +20,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/matmul_choices.h"
 #include "tests/kernels/gelu_oracle.h"
 #include "tests/simt/device.h"
 #include "tests/support/compare.h"
@@ -187,6 +190,26 @@ static void test_auto(void **unused) {
     }
 }
 
+/* What was chosen once is chosen again, however fast either is by then, and not timed again. */
+static void test_kept(void **unused) {
+    (void)unused;
+    char path[64];
+    snprintf(path, sizeof path, "matmul_kept.%d.txt", (int)getpid());
+    for (int slow = 0; slow < 2; slow++) {
+        for (int again = 0; again < 2; again++) {
+            open_with(SEO_MATMUL_AUTO);
+            OK(seo_matmul_choices_open(path, &seo_cuda_of(g_dev)->choices));
+            g_blas->delay_ms = slow != again ? 60 : 0;
+            const seo_matmul_args a = product_of(&VARIANTS[0], (seo_matmul_layout)slow);
+            OK(seo_cuda_matmul(g_dev, &a));
+            assert_int_equal(g_blas->products, (again ? 0 : TIMINGS) + (slow ? 0 : 1));
+            expect_own(&VARIANTS[0], &a, 1);
+            close_it();
+        }
+    }
+    unlink(path);
+}
+
 /* A product that is met in a capture is ours; one that is known stays the library's. */
 static void test_capture(void **unused) {
     (void)unused;
@@ -263,9 +286,9 @@ static int find_stand_in(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_name), cmocka_unit_test(test_auto),
-        cmocka_unit_test(test_capture), cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_by_name),   cmocka_unit_test(test_auto),
+        cmocka_unit_test(test_kept),      cmocka_unit_test(test_capture),
+        cmocka_unit_test(test_alignment), cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests(tests, find_stand_in, NULL);
 }
