@@ -1,5 +1,6 @@
-/* What is special to the CUDA kernels of attention: which block works on what, reads of shared
- * memory without bank conflicts, refusals. That they are right is tested with all operators. */
+/* What is special to the CUDA kernels of attention: which block works on what, shared memory read
+ * without bank conflicts and filled again without races, refusals. That they are right is tested
+ * with all operators. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,9 +66,10 @@ static seo_tensor tensor(seo_dtype dtype, int64_t b, int64_t t, int64_t c) {
     return x;
 }
 
-/* No conflict, forward and backward, in heads of `d` numbers. */
-static void check_conflicts(int64_t d) {
-    enum { T = 65 };
+/* No bank conflict, forward and backward, in heads of `d` numbers; and, under the checker, no race
+ * when the stages of shared memory are filled again and again. */
+static void check_stages(int64_t d) {
+    enum { T = 200 };
     const seo_tensor out = tensor(SEO_DTYPE_BF16, 1, T, d), dout = tensor(SEO_DTYPE_BF16, 1, T, d);
     const seo_tensor qkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
     const seo_tensor dqkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
@@ -94,10 +96,30 @@ static void check_conflicts(int64_t d) {
     for (int i = 0; i < SEO_COUNT_OF(all); i++) seo_device_free(g_dev, all[i].data);
 }
 
-static void test_bank_conflicts(void **state) {
+static void test_stages(void **state) {
     (void)state;
     static const int64_t widths[] = {20, 32, 50, 64, 80, 96, 100, 128};
-    for (int i = 0; i < SEO_COUNT_OF(widths); i++) check_conflicts(widths[i]);
+    for (int i = 0; i < SEO_COUNT_OF(widths); i++) check_stages(widths[i]);
+}
+
+/* One new position after many, so that each warp takes keys more than once. */
+static void test_long_cache(void **state) {
+    (void)state;
+    enum { S = 300, D = 20 };
+    for (int i = 0; i < 2; i++) {
+        const seo_dtype s = i ? SEO_DTYPE_BF16 : SEO_DTYPE_F32;
+        const seo_attention_cached_args a = {.out = tensor(s, 1, 1, D),
+                                             .cache_k = tensor(s, 1, S, D),
+                                             .cache_v = tensor(s, 1, S, D),
+                                             .qkv = tensor(s, 1, 1, 3 * D),
+                                             .cached = S - 1,
+                                             .head_count = 1,
+                                             .scale = 1.0f};
+        must(seo_attention_cached(g_dev, &a));
+        must(seo_device_sync(g_dev));
+        const seo_tensor all[] = {a.out, a.cache_k, a.cache_v, a.qkv};
+        for (int j = 0; j < SEO_COUNT_OF(all); j++) seo_device_free(g_dev, all[j].data);
+    }
 }
 
 static void test_refusals(void **state) {
@@ -118,8 +140,8 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_places),
-                                       cmocka_unit_test(test_bank_conflicts),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_places), cmocka_unit_test(test_stages),
+                                       cmocka_unit_test(test_long_cache),
                                        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
