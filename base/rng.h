@@ -4,6 +4,7 @@
  * kept. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __CUDACC__
@@ -65,6 +66,19 @@ SEO_HOST_DEVICE static inline uint32_t seo_rng_u32(seo_rng_key key, uint64_t ind
  * the largest value up to 1. */
 SEO_HOST_DEVICE static inline float seo_uniform_from(uint32_t bits) {
     return ((float)(bits >> 9) + 0.5f) * (1.0f / 8388608.0f);
+}
+
+/* The same comparison in whole numbers: seo_uniform_from(bits) >= limit exactly when bits >> 8 is
+ * this or more. In 0 .. 2^24. */
+static inline uint32_t seo_uniform_least(float limit) {
+    uint32_t low = 0, high = 1u << 24; /* the answer is in low..high */
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        const bool reached = seo_uniform_from(middle << 8) >= limit;
+        high = reached ? middle : high;
+        low = reached ? low : middle + 1;
+    }
+    return low;
 }
 
 #ifdef __cplusplus

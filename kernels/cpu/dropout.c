@@ -3,19 +3,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/philox.h"
 
-/* The mask is looked at as whole numbers: u >= rate is bits >> 8 >= the least k whose u is. */
-static uint32_t least_kept(float rate) {
-    uint32_t low = 0, high = 1u << 24; /* the answer is in low..high */
-    while (low < high) {
-        const uint32_t middle = (low + high) / 2;
-        if (seo_uniform_from(middle << 8) >= rate)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 seo_err SEO_CPU_FN(dropout)(seo_device *dev, const seo_dropout_args *a) {
     seo_rng_key key = a->key;
     int64_t first = a->first_index;
@@ -27,7 +14,7 @@ seo_err SEO_CPU_FN(dropout)(seo_device *dev, const seo_dropout_args *a) {
         first += row * a->inp.dims[a->inp.rank - 1];
     }
     const int64_t count = seo_tensor_count(&a->inp), lead = first % 4;
-    const uint32_t least = least_kept(a->rate);
+    const uint32_t least = seo_uniform_least(a->rate);
     const float scale = (float)(1.0 / (1.0 - (double)a->rate));
     const float *inp = a->inp.data;
     float *out = a->out.data;

@@ -1,19 +1,6 @@
 /* Dropout. */
 #include "kernels/cuda/elements.cuh"
 
-/* The mask is looked at as whole numbers: u >= rate is bits >> 8 >= the least k whose u is. */
-static uint32_t least_kept(float rate) {
-    uint32_t low = 0, high = 1u << 24; /* the answer is in low..high */
-    while (low < high) {
-        const uint32_t middle = (low + high) / 2;
-        if (seo_uniform_from(middle << 8) >= rate)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 struct dropout_mask {
     seo_rng_key key;
     int64_t first; /* index of the first element */
@@ -84,7 +71,7 @@ static cudaError_t dropout(seo_device *dev, const seo_dropout_args *a, const dro
 
 seo_err seo_cuda_dropout(seo_device *dev, const seo_dropout_args *a) {
     const dropout_mask mask = {a->key, a->first_index, a->inp.dims[a->inp.rank - 1],
-                               least_kept(a->rate), (float)(1.0 / (1.0 - (double)a->rate))};
+                               seo_uniform_least(a->rate), (float)(1.0 / (1.0 - (double)a->rate))};
     return seo_cuda_check(a->inp.dtype == SEO_DTYPE_BF16 ? dropout<bf16>(dev, a, mask)
                                                          : dropout<float>(dev, a, mask),
                           "dropout");
