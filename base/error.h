@@ -24,7 +24,8 @@ extern "C" {
     X(SEO_ERR_DEVICE, "device runtime failure")                                                    \
     X(SEO_ERR_UNSUPPORTED, "not available in this build or on this device")                        \
     X(SEO_ERR_NUMERIC, "a number is not finite")                                                   \
-    X(SEO_ERR_STOPPED, "stopped by a signal")
+    X(SEO_ERR_STOPPED, "stopped by a signal")                                                      \
+    X(SEO_ERR_LOST, "another rank of the run is gone")
 
 typedef enum seo_err {
 #define X(code, text) code,

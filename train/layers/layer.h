@@ -17,17 +17,38 @@
 extern "C" {
 #endif
 
+/* What happens around the use of a segment of the parameter table (train/shard.h) in a pass: its
+ * parameters may have to be fetched before they are read, its gradients may go to other ranks when
+ * they are complete. A family calls them through seo_pass_enter and seo_pass_leave:
+ *   segments outside the blocks   enter before the first use in the forward pass, leave after the
+ * last one of the whole pass blocks                        enter and leave around each use:
+ * forward, and backward (which includes computing activations again) leave of a backward: the pass
+ * adds nothing more to the segment's gradients. */
+typedef struct seo_pass_hooks {
+    seo_err (*enter)(void *context, int64_t segment, bool backward);
+    seo_err (*leave)(void *context, int64_t segment, bool backward);
+    void *context;
+} seo_pass_hooks;
+
 /* One pass over a micro-batch. */
 typedef struct seo_pass {
     seo_device *dev;
     const seo_params *table;
-    const seo_tensor *params; /* by table row, in the storage type */
-    const seo_tensor *grads;  /* by table row, f32; NULL without a backward */
-    int64_t batch, positions; /* B and T of this pass */
-    float dropout;            /* rate; 0: none */
-    uint64_t seed;            /* of the masks, with the place */
-    seo_tensor place;         /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
+    const seo_tensor *params;    /* by table row, in the storage type */
+    const seo_tensor *grads;     /* by table row, f32; NULL without a backward */
+    int64_t batch, positions;    /* B and T of this pass */
+    float dropout;               /* rate; 0: none */
+    uint64_t seed;               /* of the masks, with the place */
+    seo_tensor place;            /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
+    const seo_pass_hooks *hooks; /* opt */
 } seo_pass;
+
+static inline seo_err seo_pass_enter(const seo_pass *pass, int64_t segment, bool backward) {
+    return pass->hooks ? pass->hooks->enter(pass->hooks->context, segment, backward) : SEO_OK;
+}
+static inline seo_err seo_pass_leave(const seo_pass *pass, int64_t segment, bool backward) {
+    return pass->hooks ? pass->hooks->leave(pass->hooks->context, segment, backward) : SEO_OK;
+}
 
 static inline int64_t seo_pass_rows(const seo_pass *pass) {
     return pass->batch * pass->positions;
