@@ -19,7 +19,12 @@
 extern "C" {
 #endif
 
-enum { SEO_CONFIG_TEXT_MAX = 1024, SEO_CONFIG_MIX_MAX = 64, SEO_CONFIG_FIELDS = 44 };
+enum {
+    SEO_CONFIG_TEXT_MAX = 1024,
+    SEO_CONFIG_MIX_MAX = 64,
+    SEO_CONFIG_SPIKE_WINDOW_MAX = 1024,
+    SEO_CONFIG_FIELDS = 53
+};
 
 /* GPT-3 is GPT-2's blocks; its banded layers are dense in this version. */
 typedef enum seo_family { SEO_FAMILY_GPT2, SEO_FAMILY_GPT3 } seo_family;
@@ -40,7 +45,20 @@ typedef enum seo_precision {
     SEO_PRECISION_F32,
     SEO_PRECISION_BF16
 } seo_precision;
-typedef enum seo_recompute { SEO_RECOMPUTE_NONE } seo_recompute;
+/* What a backward pass computes again instead of keeping it: nothing, what is cheap to compute
+ * beside its size, or a whole block from its input. */
+typedef enum seo_recompute {
+    SEO_RECOMPUTE_NONE,
+    SEO_RECOMPUTE_SELECTIVE,
+    SEO_RECOMPUTE_FULL
+} seo_recompute;
+typedef enum seo_comm_choice {
+    SEO_COMM_CHOICE_AUTO, /* NCCL between GPUs, MPI between CPUs */
+    SEO_COMM_CHOICE_MPI,
+    SEO_COMM_CHOICE_NCCL
+} seo_comm_choice;
+/* What is done about a loss far above those before it. */
+typedef enum seo_spike_policy { SEO_SPIKE_WARN, SEO_SPIKE_SKIP } seo_spike_policy;
 
 typedef struct seo_model_config {
     seo_family family;
@@ -69,6 +87,10 @@ typedef struct seo_train_config {
     int64_t batch_tokens; /* a multiple of micro_batch * seq_len */
     int64_t micro_batch;  /* sequences per forward-backward */
     int64_t seed;
+    int64_t max_bad_steps; /* in a row that are not finite, before the run gives up */
+    double spike_sigma;    /* 0: losses are not watched */
+    int64_t spike_window;  /* losses that a new one is compared with */
+    seo_spike_policy on_spike;
 } seo_train_config;
 
 typedef struct seo_optimizer_config {
@@ -105,9 +127,14 @@ typedef struct seo_checkpoint_config {
 } seo_checkpoint_config;
 
 typedef struct seo_parallel_config {
-    int64_t zero; /* 0 or 1, the same run with one process */
-    bool invariant;
+    int64_t zero;     /* 0..3; the same run with one rank */
+    bool invariant;   /* the same bits for any number of ranks that divides slots */
+    int64_t slots;    /* of invariant: equal parts of the batch, a power of two; else not used */
+    seo_dtype reduce; /* what gradients are sent as: f32 or bf16 */
     seo_recompute recompute;
+    seo_comm_choice backend;
+    double timeout_s; /* past what is expected, until a rank counts as lost */
+    double join_s;    /* until the ranks that never came are named */
 } seo_parallel_config;
 
 typedef struct seo_kernels_config {
@@ -165,9 +192,10 @@ seo_err seo_config_parse(const seo_config_input *input, seo_config *out);
 seo_err seo_config_write(const seo_config *config, seo_buf *out);
 
 /* XXH3-128 of every value that decides the result of a run. Not deciding: eval.*, checkpoint.* but
- * init_from, where the data lies (its content has its own hash), device, kernels, parallel.zero and
- * recompute; nor precision auto, which goes with any other. train.steps decides only as far as the
- * learning rate depends on it, so that a run can be extended. */
+ * init_from, where the data lies (its content has its own hash), device, kernels, of parallel.* all
+ * but invariant with its slots, and reduce; nor precision auto, which goes with any other.
+ * train.steps decides only as far as the learning rate depends on it, so that a run can be
+ * extended; what is watched for spikes only where a spike's update is left out. */
 void seo_config_hash(const seo_config *config, char out[33]);
 
 /* Appends "  model.num_layers: 12 in the checkpoint, 24 now\n" for each result-deciding field that

@@ -31,11 +31,18 @@ static const seo_field_choice k_schedules[] = {{"constant", SEO_SCHEDULE_CONSTAN
                                                {"cosine", SEO_SCHEDULE_COSINE, NULL},
                                                {"wsd", SEO_SCHEDULE_WSD, NULL},
                                                {NULL, 0, NULL}};
-static const seo_field_choice k_recomputes[] = {
-    {"none", SEO_RECOMPUTE_NONE, NULL},
-    {"selective", 0, "this version keeps all activations; use none, and a smaller micro_batch"},
-    {"full", 0, "this version keeps all activations; use none, and a smaller micro_batch"},
-    {NULL, 0, NULL}};
+static const seo_field_choice k_recomputes[] = {{"none", SEO_RECOMPUTE_NONE, NULL},
+                                                {"selective", SEO_RECOMPUTE_SELECTIVE, NULL},
+                                                {"full", SEO_RECOMPUTE_FULL, NULL},
+                                                {NULL, 0, NULL}};
+static const seo_field_choice k_reduces[] = {
+    {"f32", SEO_DTYPE_F32, NULL}, {"bf16", SEO_DTYPE_BF16, NULL}, {NULL, 0, NULL}};
+static const seo_field_choice k_backends[] = {{"auto", SEO_COMM_CHOICE_AUTO, NULL},
+                                              {"mpi", SEO_COMM_CHOICE_MPI, NULL},
+                                              {"nccl", SEO_COMM_CHOICE_NCCL, NULL},
+                                              {NULL, 0, NULL}};
+static const seo_field_choice k_spikes[] = {
+    {"warn", SEO_SPIKE_WARN, NULL}, {"skip", SEO_SPIKE_SKIP, NULL}, {NULL, 0, NULL}};
 static const seo_field_choice k_matmuls[] = {{"auto", SEO_MATMUL_AUTO, NULL},
                                              {"own", SEO_MATMUL_OWN, NULL},
                                              {"cublaslt", SEO_MATMUL_CUBLASLT, NULL},
@@ -160,6 +167,37 @@ const seo_field seo_config_fields[SEO_CONFIG_FIELDS] = {
      .decides = true,
      .preset = "1337",
      .help = "Decides initial weights, sample order and dropout."},
+    {.path = "train.max_bad_steps",
+     INT(1, 1e6),
+     .offset = AT(train.max_bad_steps),
+     .unit = "steps",
+     .preset = "10",
+     .help =
+         "A step whose loss or gradient is not finite is left out; after this many in a row the "
+         "run stops and names the documents that fed them."},
+    {.path = "train.spike_sigma",
+     FLOAT(0, 1e6),
+     .offset = AT(train.spike_sigma),
+     .decides = true,
+     .preset = "6.0",
+     .help =
+         "A loss this many standard deviations above the median of the spike_window before it "
+         "is a spike. 0: losses are not watched. Decides the result under on_spike: skip only."},
+    {.path = "train.spike_window",
+     INT(16, SEO_CONFIG_SPIKE_WINDOW_MAX),
+     .offset = AT(train.spike_window),
+     .decides = true,
+     .unit = "steps",
+     .preset = "128",
+     .help = "Finite losses before a step that its own is compared with; no spike is seen until "
+             "there are as many. Decides the result under on_spike: skip only."},
+    {.path = "train.on_spike",
+     .type = SEO_FIELD_CHOICE,
+     .offset = AT(train.on_spike),
+     .decides = true,
+     .preset = "warn",
+     .choices = k_spikes,
+     .help = "warn names the step, its loss and its documents; skip also leaves its update out."},
 
     {.path = "optimizer.name",
      .type = SEO_FIELD_CHOICE,
@@ -304,24 +342,68 @@ const seo_field seo_config_fields[SEO_CONFIG_FIELDS] = {
      .help = "Parameters to begin from. This version begins from random ones: null."},
 
     {.path = "parallel.zero",
-     INT(0, 1),
+     INT(0, 3),
      .offset = AT(parallel.zero),
      .preset = "1",
-     .range_hint = "this version runs one process, so there is nothing more to shard",
-     .help = "Sharding of the optimizer state over processes. With one process 0 and 1 are the "
-             "same run."},
+     .help = "What the ranks share out among them, so that each holds a part. 0: nothing. 1: the "
+             "optimizer's state. 2: gradients as well. 3: parameters as well, fetched block by "
+             "block. The results are the same; with one rank so is the run."},
     {.path = "parallel.invariant",
      .type = SEO_FIELD_BOOL,
      .offset = AT(parallel.invariant),
      .decides = true,
      .preset = "false",
-     .help = "The same bits for any number of processes. This version runs one: false."},
+     .help =
+         "The same bits for any number of ranks that divides slots, and when a run goes on with "
+         "another number. Gradients are added up in one fixed tree of slots. false: the same "
+         "bits for the same number of ranks. Goes with zero 0 and 1, and reduce f32."},
+    {.path = "parallel.slots",
+     INT(1, 1 << 16),
+     .offset = AT(parallel.slots),
+     .decides = true,
+     .preset = "8",
+     .help = "With invariant: equal parts of the batch, a power of two, which the ranks take in "
+             "equal numbers: the most ranks that the run can ever have. Without it not used."},
+    {.path = "parallel.reduce",
+     .type = SEO_FIELD_CHOICE,
+     .offset = AT(parallel.reduce),
+     .decides = true,
+     .preset = "f32",
+     .choices = k_reduces,
+     .help =
+         "What gradients are sent as between ranks; they are added up in f32 always. bf16: half "
+         "the bytes, each rank's addend rounded once."},
     {.path = "parallel.recompute",
      .type = SEO_FIELD_CHOICE,
      .offset = AT(parallel.recompute),
      .preset = "none",
      .choices = k_recomputes,
-     .help = "Compute activations again in the backward pass instead of keeping them."},
+     .help = "Activations that the backward pass computes again instead of keeping them: none, "
+             "selective (those that are large and cheap), full (all within a block). The results "
+             "are the same, in less memory and more time."},
+    {.path = "parallel.backend",
+     .type = SEO_FIELD_CHOICE,
+     .offset = AT(parallel.backend),
+     .preset = "auto",
+     .choices = k_backends,
+     .help = "What carries data between ranks. auto: NCCL between GPUs, MPI between CPUs. mpi on a "
+             "GPU goes through host memory: a path for tests."},
+    {.path = "parallel.timeout",
+     .type = SEO_FIELD_SECONDS,
+     .min = 1,
+     .max = 86400,
+     .offset = AT(parallel.timeout_s),
+     .preset = "60s",
+     .help = "A rank that is this much later than ever before counts as lost: the job names it, "
+             "saves what can be saved and ends."},
+    {.path = "parallel.join_timeout",
+     .type = SEO_FIELD_SECONDS,
+     .min = 1,
+     .max = 86400,
+     .offset = AT(parallel.join_s),
+     .preset = "60s",
+     .help = "How long the ranks wait for each other at the start, until those that never came are "
+             "named."},
 
     {.path = "kernels.matmul",
      .type = SEO_FIELD_CHOICE,

@@ -147,7 +147,10 @@ static void rule_heads(seo_rules *rules) {
 static void default_micro_batch(seo_rules *rules) {
     enum { WISH = 8 };
     seo_train_config *train = &rules->config->train;
-    const int64_t sequences = train->batch_tokens / rules->config->model.seq_len;
+    const seo_parallel_config *parallel = &rules->config->parallel;
+    const int64_t whole = train->batch_tokens / rules->config->model.seq_len;
+    const bool slots = parallel->invariant && whole % parallel->slots == 0;
+    const int64_t sequences = slots ? whole / parallel->slots : whole;
     train->micro_batch = 1;
     for (int64_t n = 2; n <= WISH; n++) {
         if (sequences > 0 && sequences % n == 0) train->micro_batch = n;
@@ -250,14 +253,52 @@ static void rule_wsd_fits(seo_rules *rules) {
              warmup, schedule->decay_steps, steps, steps - warmup);
 }
 
-/* ---- what this version has one legal value for ---- */
+/* ---- many ranks ---- */
+
+static void rule_slots(seo_rules *rules) {
+    const seo_config *config = rules->config;
+    const int64_t slots = config->parallel.slots;
+    const int64_t unit = config->train.micro_batch * config->model.seq_len;
+    if ((slots & (slots - 1)) != 0) {
+        int64_t below = 1;
+        while (2 * below < slots) below *= 2;
+        complain(rules, "parallel.slots",
+                 "parallel.slots %" PRId64
+                 " is not a power of two, so there is no balanced tree of "
+                 "them; the nearest: %" PRId64 " and %" PRId64,
+                 slots, below, 2 * below);
+        return;
+    }
+    if (!config->parallel.invariant || config->train.batch_tokens % unit != 0) return;
+    const int64_t micro_batches = config->train.batch_tokens / unit;
+    if (micro_batches % slots == 0) return;
+    complain(rules, blame(rules, "parallel.slots", "train.micro_batch"),
+             "parallel.slots %" PRId64 " does not divide the batch of %" PRId64
+             " micro-batches (train.batch_tokens %" PRId64 " / (%" PRId64 " x %" PRId64
+             ")); give at most %" PRId64 " slots, a smaller train.micro_batch, or a batch that is "
+             "a multiple of %" PRId64 " tokens",
+             slots, micro_batches, config->train.batch_tokens, config->train.micro_batch,
+             config->model.seq_len, micro_batches & -micro_batches, slots * unit);
+}
 
 static void rule_invariant(seo_rules *rules) {
-    if (!rules->config->parallel.invariant) return;
-    complain(rules, "parallel.invariant",
-             "parallel.invariant: this version runs one process, which needs no such mode: results "
-             "are the same bits for any number of threads; use false");
+    const seo_parallel_config *parallel = &rules->config->parallel;
+    if (!parallel->invariant) return;
+    if (parallel->zero > 1) {
+        complain(rules, blame(rules, "parallel.zero", "parallel.invariant"),
+                 "parallel.zero %" PRId64 " with parallel.invariant: the tree adds up whole slots, "
+                 "and a rank with zero 2 or 3 keeps a part of the gradient only, to which it adds "
+                 "each micro-batch at once; use zero 0 or 1",
+                 parallel->zero);
+    }
+    if (parallel->reduce == SEO_DTYPE_BF16) {
+        complain(rules, blame(rules, "parallel.reduce", "parallel.invariant"),
+                 "parallel.reduce: bf16 with parallel.invariant: what is rounded would depend on "
+                 "the number of ranks; use f32");
+    }
 }
+
+/* ---- what this version has one legal value for ---- */
 
 static void rule_init_from(seo_rules *rules) {
     if (rules->config->checkpoint.init_from[0] == '\0') return;
@@ -279,6 +320,10 @@ static void rule_device(seo_rules *rules) {
         complain(rules, blame(rules, "kernels.matmul", "device"),
                  "kernels.matmul: cublaslt needs a GPU; use auto or own, or device: cuda");
     }
+    if (config->parallel.backend == SEO_COMM_CHOICE_NCCL) {
+        complain(rules, blame(rules, "parallel.backend", "device"),
+                 "parallel.backend: nccl joins GPUs; use auto or mpi, or device: cuda");
+    }
 }
 
 static void rule_master_weights(seo_rules *rules) {
@@ -294,6 +339,10 @@ static void rule_master_weights(seo_rules *rules) {
     "train.steps", "train.batch_tokens", "schedule.name", "schedule.warmup_steps",                 \
         "schedule.warmup_tokens", "schedule.decay_steps", "schedule.decay_tokens"
 enum { SCHEDULE_NEEDS = 7 };
+/* What the batch is cut into. */
+#define BATCH_FIELDS                                                                               \
+    "train.batch_tokens", "train.micro_batch", "model.seq_len", "parallel.invariant",              \
+        "parallel.slots"
 
 void seo_rules_apply(seo_rules *rules) {
     static const struct {
@@ -305,14 +354,15 @@ void seo_rules_apply(seo_rules *rules) {
         {{"schedule.decay_steps", "schedule.decay_tokens"}, rule_decay_once},
         {{"model.hidden_size", "model.ffn_hidden_size"}, rule_ffn},
         {{"model.hidden_size", "model.num_heads"}, rule_heads},
-        {{"train.batch_tokens", "train.micro_batch", "model.seq_len"}, rule_batch},
+        {{BATCH_FIELDS}, rule_batch},
+        {{BATCH_FIELDS}, rule_slots},
         {{"train.steps", "train.batch_tokens"}, rule_total_tokens},
         {{SCHEDULE_FIELDS}, rule_schedule_steps},
         {{SCHEDULE_FIELDS}, rule_warmup_fits},
         {{SCHEDULE_FIELDS}, rule_wsd_fits},
-        {{"parallel.invariant"}, rule_invariant},
+        {{"parallel.invariant", "parallel.zero", "parallel.reduce"}, rule_invariant},
         {{"checkpoint.init_from"}, rule_init_from},
-        {{"device", "precision", "kernels.matmul"}, rule_device},
+        {{"device", "precision", "kernels.matmul", "parallel.backend"}, rule_device},
         {{"optimizer.master_weights", "precision"}, rule_master_weights},
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {

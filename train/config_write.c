@@ -66,6 +66,10 @@ seo_err seo_config_write(const seo_config *config, seo_buf *out) {
 
 /* ---- what decides the result ---- */
 
+static bool skips_spikes(const seo_train_config *train) {
+    return train->on_spike == SEO_SPIKE_SKIP && train->spike_sigma > 0;
+}
+
 /* Appends the value as far as it decides the result; nothing where it does not. */
 static void add_decisive(const seo_field *field, const seo_config *config, seo_buf *out) {
     const seo_schedule_kind schedule = config->schedule.name;
@@ -75,6 +79,14 @@ static void add_decisive(const seo_field *field, const seo_config *config, seo_b
     /* auto is what suits the device: a run may go on on another. */
     if (is_path(field, "precision") && config->precision == SEO_PRECISION_AUTO) return;
     if (is_path(field, "schedule.final_lr_fraction") && schedule == SEO_SCHEDULE_CONSTANT) return;
+    if (is_path(field, "parallel.slots") && !config->parallel.invariant) return;
+    if (!skips_spikes(&config->train)) {
+        if (is_path(field, "train.spike_sigma") || is_path(field, "train.spike_window")) return;
+        if (is_path(field, "train.on_spike")) {
+            seo_buf_text(out, "warn");
+            return;
+        }
+    }
     if (field->type != SEO_FIELD_MIX) {
         seo_field_format(field, config, out);
         return;
@@ -120,15 +132,16 @@ int64_t seo_config_diff(const seo_config *saved, const seo_config *now, const ch
         add_decisive(field, now, &b);
         const bool same =
             a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-        const bool left_open = is_path(field, "precision") && (a.bytes == 0 || b.bytes == 0);
+        /* Decides on one side only: precision is left open there, or the field that decides
+         * whether this one counts differs and is told. */
+        const bool one_sided = (a.bytes == 0) != (b.bytes == 0);
         const bool by_steps =
             is_path(field, "schedule.decay_steps") && ends_with_run(saved) && ends_with_run(now);
         const bool allowed = is_allowed(field->path, allow, allow_count) ||
                              (by_steps && is_allowed("train.steps", allow, allow_count));
-        if (!same && !left_open && !allowed) {
+        if (!same && !one_sided && !allowed) {
             seo_buf_format(out, "  %s: %s in the checkpoint, %s now%s\n",
-                           by_steps ? "train.steps" : field->path,
-                           a.bytes > 0 ? a.data : "not used", b.bytes > 0 ? b.data : "not used",
+                           by_steps ? "train.steps" : field->path, a.data, b.data,
                            by_steps
                                ? " (the learning rate's decay ends there; schedule.decay_steps "
                                  "keeps its end where it was)"

@@ -165,12 +165,26 @@ static seo_err check_allowed(const seo_train_args *args) {
     return err == SEO_OK ? SEO_OK : seo_err_context(err, "--allow");
 }
 
+/* What the configuration can say and a run cannot do yet. */
+static seo_err check_parallel(const seo_config *config) {
+    if (config->parallel.invariant) {
+        return SEO_FAIL(SEO_ERR_USAGE, "parallel.invariant: training does not have this mode yet; "
+                                       "use false");
+    }
+    if (config->parallel.recompute != SEO_RECOMPUTE_NONE) {
+        return SEO_FAIL(SEO_ERR_USAGE, "parallel.recompute: training keeps all activations yet; "
+                                       "use none, and a smaller micro_batch");
+    }
+    return SEO_OK;
+}
+
 seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
     seo_err err = SEO_OK;
     *run = (seo_run){.args = args, .saved_step = -1};
     *finished = false;
     SEO_TRY(check_allowed(args));
     SEO_TRY(seo_config_load(args->config_path, args->sets, args->set_count, &run->config));
+    SEO_TRY(check_parallel(&run->config));
     SEO_TRY(seo_config_write(&run->config, &run->config_yaml));
     SEO_TRY(seo_buf_check(&run->config_yaml));
     SEO_TRY(open_folder(run));

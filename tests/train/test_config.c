@@ -38,7 +38,17 @@ static void test_defaults(void **state) {
     assert_true(c->schedule.final_lr_fraction == 0.1);
     assert_true(c->checkpoint.every_seconds == 1800);
     assert_int_equal(c->checkpoint.keep_last, 3);
+    assert_int_equal(c->train.max_bad_steps, 10);
+    assert_true(c->train.spike_sigma == 6);
+    assert_int_equal(c->train.spike_window, 128);
+    assert_int_equal(c->train.on_spike, SEO_SPIKE_WARN);
     assert_int_equal(c->parallel.zero, 1);
+    assert_false(c->parallel.invariant);
+    assert_int_equal(c->parallel.slots, 8);
+    assert_int_equal(c->parallel.reduce, SEO_DTYPE_F32);
+    assert_int_equal(c->parallel.recompute, SEO_RECOMPUTE_NONE);
+    assert_int_equal(c->parallel.backend, SEO_COMM_CHOICE_AUTO);
+    assert_true(c->parallel.timeout_s == 60 && c->parallel.join_s == 60);
     assert_int_equal(c->device, SEO_DEVICE_AUTO);
     assert_int_equal(c->precision, SEO_PRECISION_AUTO);
     assert_true(c->optimizer.master_weights);
@@ -52,14 +62,16 @@ static void test_every_key(void **state) {
         "        ffn_hidden_size: 3072, seq_len: 1024, vocab_size: 50257, dropout: 0.1,\n"
         "        activation: gelu_erf, norm_eps: 1e-6}\n"
         "data: {path: shards, shuffle: false, mix: null}\n"
-        "train: {steps: 19.56k, batch_tokens: 524_288, micro_batch: \"64\", seed: 0}\n"
+        "train: {steps: 19.56k, batch_tokens: 524_288, micro_batch: \"64\", seed: 0,\n"
+        "        max_bad_steps: 3, spike_sigma: 4.5, spike_window: 64, on_spike: skip}\n"
         "optimizer: {name: adamw, lr: 6e-4, beta1: 0.8, beta2: 0.9, eps: 1e-6, weight_decay: 0,\n"
         "            clip: 0, master_weights: true}\n"
         "schedule: {name: wsd, warmup_tokens: 375M, decay_tokens: 1B, final_lr_fraction: 0.0}\n"
         "eval: {every: 0, tokens: 10485760}\n"
         "checkpoint: {every: 0, every_seconds: 2h, keep_last: 1, keep_every: 10000,\n"
         "             init_from: null}\n"
-        "parallel: {zero: 0, invariant: false, recompute: none}\n"
+        "parallel: {zero: 3, invariant: false, slots: 16, reduce: bf16, recompute: selective,\n"
+        "           backend: mpi, timeout: 2min, join_timeout: 10s}\n"
         "kernels: {matmul: own}\n"
         "device: cpu\n"
         "precision: f32\n";
@@ -76,6 +88,16 @@ static void test_every_key(void **state) {
     assert_int_equal(c->schedule.warmup_steps, 716);
     assert_int_equal(c->schedule.decay_steps, 1908);
     assert_true(c->checkpoint.every_seconds == 7200);
+    assert_int_equal(c->train.max_bad_steps, 3);
+    assert_true(c->train.spike_sigma == 4.5);
+    assert_int_equal(c->train.spike_window, 64);
+    assert_int_equal(c->train.on_spike, SEO_SPIKE_SKIP);
+    assert_int_equal(c->parallel.zero, 3);
+    assert_int_equal(c->parallel.slots, 16);
+    assert_int_equal(c->parallel.reduce, SEO_DTYPE_BF16);
+    assert_int_equal(c->parallel.recompute, SEO_RECOMPUTE_SELECTIVE);
+    assert_int_equal(c->parallel.backend, SEO_COMM_CHOICE_MPI);
+    assert_true(c->parallel.timeout_s == 120 && c->parallel.join_s == 10);
     assert_int_equal(c->kernels.matmul, SEO_MATMUL_OWN);
     assert_int_equal(c->device, SEO_DEVICE_CPU);
 }
@@ -132,7 +154,8 @@ static const mistake_case k_cases[] = {
     {M "}\n" D "train: {steps: 0, batch_tokens: 512}\n" O, NULL, "t.yaml:3:16: ", "outside 1 to"},
     {M "}\n" D T "optimizer: {lr: -1}\n", NULL, "t.yaml:4:17: ", "is -1, outside 0 to 100"},
     {M "}\n" D T O "schedule: {final_lr_fraction: 1.1}\n", NULL, "t.yaml:5:31: ", "outside 0 to 1"},
-    {M "}\n" D T O "parallel: {zero: 2}\n", NULL, "t.yaml:5:18: ", "runs one process"},
+    {M "}\n" D T O "parallel: {zero: 4}\n", NULL, "t.yaml:5:18: ", "is 4, outside 0 to 3"},
+    {M "}\n" D T O "parallel: {timeout: 100ms}\n", NULL, "t.yaml:5:21: ", "outside 1 to 86400"},
     /* choices */
     {M ", family: gtp2}\n" D T O, NULL,
      "t.yaml:1:93: ", "one of gpt2, gpt3; found \"gtp2\"; did yo"},
@@ -149,8 +172,27 @@ static const mistake_case k_cases[] = {
      "t.yaml:4:39: ", "give precision: bf16 with it, or use true"},
     {M "}\n" D T "optimizer: {lr: 1e-3, master_weights: false}\nprecision: f32\n", NULL,
      "t.yaml:4:39: ", "give precision: bf16 with it, or use true"},
-    {M "}\n" D T O "parallel: {recompute: full}\n", NULL, "t.yaml:5:23: ", "keeps all activations"},
-    {M "}\n" D T O "parallel: {invariant: true}\n", NULL, "t.yaml:5:23: ", "runs one process"},
+    {M "}\n" D T O "parallel: {recompute: ful}\n", NULL, "t.yaml:5:23: ", "did you mean full?"},
+    {M "}\n" D T O "parallel: {reduce: f16}\n", NULL, "t.yaml:5:20: ", "one of f32, bf16; found"},
+    {M "}\n" D T O "parallel: {backend: gloo}\n", NULL, "t.yaml:5:21: ", "of auto, mpi, nccl; fo"},
+    {M "}\n" D T O "parallel: {backend: nccl}\ndevice: cpu\n", NULL,
+     "t.yaml:5:21: ", "nccl joins GPUs; use auto or mpi"},
+    {M "}\n" D T O "parallel: {slots: 6}\n", NULL, "t.yaml:5:19: ",
+     "6 is not a power of two, so there is no balanced tree of them; the nearest: 4"},
+    {M "}\n" D T O "parallel: {invariant: true, slots: 32}\n", NULL,
+     "t.yaml:5:36: ", "does not divide the batch of 2 micro-batches"},
+    {M "}\n" D "train: {steps: 100, batch_tokens: 512, micro_batch: 4}\n" O
+       "parallel: {invariant: true}\n",
+     NULL, "t.yaml:3:53: ",
+     "at most 4 slots, a smaller train.micro_batch, or a batch that is a multiple "},
+    {M "}\n" D T O "parallel: {invariant: true, zero: 2}\n", NULL,
+     "t.yaml:5:35: ", "use zero 0 or 1"},
+    {M "}\n" D T O "parallel: {zero: 3}\n", "parallel.invariant=true",
+     "--set parallel.invariant=true: ", "parallel.zero 3 with parallel.invariant"},
+    {M "}\n" D T O "parallel: {invariant: true, reduce: bf16}\n", NULL,
+     "t.yaml:5:37: ", "would depend on the number of ranks; use f32"},
+    {M "}\n" D "train: {steps: 9, batch_tokens: 32, on_spike: stop}\n" O, NULL,
+     "t.yaml:3:47: ", "one of warn, skip; found"},
     {M "}\n" D T O "checkpoint: {init_from: x}\n", NULL, "t.yaml:5:25: ", "random parameters only"},
     /* missing */
     {M "}\n" D "train: {steps: 3}\n" O, NULL, "t.yaml:3:1: ", "train.batch_tokens is missing"},

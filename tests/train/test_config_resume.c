@@ -58,6 +58,9 @@ static void test_round_trip(void **state) {
         "optimizer.lr=0.1234567890123456789\noptimizer.eps=3.0000000000000004e-19",
         "train.seed=9223372036854775807\ncheckpoint.every_seconds=1.5s\ncheckpoint.every=1T",
         "optimizer.clip=1e6\ndevice=cpu\nkernels.matmul=own\ndata.shuffle=false",
+        "parallel.invariant=true\ntrain.micro_batch=1\nparallel.slots=16\nparallel.timeout=1.5s",
+        "parallel.zero=3\nparallel.reduce=bf16\nparallel.recompute=full\nparallel.backend=mpi",
+        "train.spike_sigma=0.1\ntrain.on_spike=skip\ntrain.max_bad_steps=1",
         "device=cuda\nprecision=bf16\nkernels.matmul=cublaslt\noptimizer.master_weights=false",
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(sets); i++) {
@@ -124,20 +127,24 @@ static const struct {
     {"checkpoint.every_seconds", "checkpoint.every_seconds=3"},
     {"checkpoint.keep_last", "checkpoint.keep_last=4"},
     {"checkpoint.keep_every", "checkpoint.keep_every=4"},
-    {"parallel.zero", "parallel.zero=0"},
+    {"train.max_bad_steps", "train.max_bad_steps=2"},
+    {"train.on_spike", "train.on_spike=skip"},
+    {"parallel.zero", "parallel.zero=3"},
+    {"parallel.invariant", "parallel.invariant=true\nparallel.slots=2"},
+    {"parallel.reduce", "parallel.reduce=bf16"},
+    {"parallel.recompute", "parallel.recompute=full"},
+    {"parallel.backend", "parallel.backend=mpi"},
+    {"parallel.timeout", "parallel.timeout=5s"},
+    {"parallel.join_timeout", "parallel.join_timeout=5s"},
     {"kernels.matmul", "kernels.matmul=own"},
     {"device", "device=cpu"},
 };
 
 /* Fields that have no second legal value, whose change shows in another field, or with rules of
  * their own. */
-static const char *const k_single[] = {"optimizer.name",
-                                       "schedule.warmup_tokens",
-                                       "schedule.decay_tokens",
-                                       "checkpoint.init_from",
-                                       "parallel.invariant",
-                                       "parallel.recompute",
-                                       "precision"};
+static const char *const k_single[] = {
+    "optimizer.name",    "schedule.warmup_tokens", "schedule.decay_tokens", "checkpoint.init_from",
+    "train.spike_sigma", "train.spike_window",     "parallel.slots",        "precision"};
 
 static void test_every_field_has_a_change(void **state) {
     (void)state;
@@ -176,6 +183,40 @@ static void test_what_decides(void **state) {
         }
         seo_buf_free(&report);
     }
+}
+
+/* Whether what both say makes the same run, and the hash agrees. */
+static void check_pair(const char *saved, const char *now, int64_t differences) {
+    char a[33], b[33];
+    seo_buf report = {0};
+    read_small(saved, &g_config);
+    read_small(now, &g_other);
+    seo_config_hash(&g_config, a);
+    seo_config_hash(&g_other, b);
+    const int64_t count = seo_config_diff(&g_config, &g_other, NULL, 0, &report);
+    if (count != differences || (strcmp(a, b) == 0) != (differences == 0)) {
+        fail_msg("%s | %s: %lld differences:\n%s", saved, now, (long long)count,
+                 report.data ? report.data : "");
+    }
+    seo_buf_free(&report);
+}
+
+/* Slots count with the tree of them; the watch for spikes counts where their updates are left out.
+ */
+static void test_what_decides_with_another(void **state) {
+    (void)state;
+#define SMALL "train.micro_batch=1\n"
+    check_pair(SMALL "parallel.slots=8", SMALL "parallel.slots=4", 0);
+    check_pair(SMALL "parallel.invariant=true", SMALL "parallel.invariant=true\nparallel.slots=4",
+               1);
+    check_pair(SMALL "parallel.slots=4", SMALL "parallel.invariant=true", 1);
+    check_pair("train.spike_sigma=3", "train.spike_sigma=0", 0);
+    check_pair("train.spike_window=32", "train.spike_window=64", 0);
+    check_pair("train.on_spike=skip\ntrain.spike_sigma=0", "train.on_spike=warn", 0);
+    check_pair("train.on_spike=skip", "train.on_spike=skip\ntrain.spike_sigma=3", 1);
+    check_pair("train.on_spike=skip", "train.on_spike=skip\ntrain.spike_window=32", 1);
+    check_pair("train.on_spike=skip", "train.on_spike=skip\ntrain.spike_sigma=0", 1);
+#undef SMALL
 }
 
 static void test_diff_text(void **state) {
@@ -287,6 +328,7 @@ int main(void) {
                                        cmocka_unit_test(test_origins),
                                        cmocka_unit_test(test_every_field_has_a_change),
                                        cmocka_unit_test(test_what_decides),
+                                       cmocka_unit_test(test_what_decides_with_another),
                                        cmocka_unit_test(test_diff_text),
                                        cmocka_unit_test(test_precision),
                                        cmocka_unit_test(test_extending),
