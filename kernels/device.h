@@ -68,7 +68,9 @@ int32_t seo_device_threads(const seo_device *dev);
 seo_cpu_level seo_device_cpu_level(const seo_device *dev);
 bool seo_device_is_cpu(const seo_device *dev);
 bool seo_device_has_bf16(const seo_device *dev); /* storage may be bf16 */
-/* Matrices whose rows are a multiple of this many elements long are read fastest: 1 on the CPU. */
+/* Matrices whose rows are a multiple of this many elements long are read fastest: 1 on the CPU,
+ * SEO_CUDA_ROW_MULTIPLE on a GPU. */
+enum { SEO_CUDA_ROW_MULTIPLE = 64 };
 int64_t seo_device_row_multiple(const seo_device *dev);
 
 /* Zeroed memory aligned to 256 bytes. More than there is: SEO_ERR_MEMORY with both figures. After

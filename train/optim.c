@@ -22,16 +22,16 @@ struct seo_optim {
 /* Where decay begins and ends along the slab, in units: each change from one parameter to the next
  * is an end. Returns how many there are; ends NULL: only counts. What lies beyond the last end has
  * no decay, so the list is closed where it would have. */
-static int64_t decay_ends(const seo_params *params, const seo_param_set *set, int32_t *ends) {
-    const int64_t unit_bytes = set->slab.align_bytes;
+static int64_t decay_ends(const seo_params *params, const seo_shards *shards, int32_t *ends) {
     int64_t count = 0;
     bool decays = false;
     for (int64_t row = 0; row <= params->count; row++) {
         const bool beyond = row == params->count;
         const bool next = !beyond && params->items[row].decay;
         if (next == decays) continue;
-        const int64_t at = beyond ? set->slab.bytes : set->slab.entries[row].offset_bytes;
-        if (ends) ends[count] = (int32_t)(at / unit_bytes);
+        const int64_t at = beyond ? seo_shards_count(shards, SEO_LAYOUT_WHOLE)
+                                  : seo_shards_row_at(shards, SEO_LAYOUT_WHOLE, row);
+        if (ends) ends[count] = (int32_t)(at / SEO_ADAMW_UNIT);
         count++;
         decays = next;
     }
@@ -42,7 +42,7 @@ static seo_err write_ranges(seo_optim *o) {
     const int64_t count = seo_tensor_count(&o->ranges);
     int32_t *ends = calloc((size_t)count, sizeof *ends);
     if (!ends) return SEO_FAIL(SEO_ERR_MEMORY, "an optimizer");
-    (void)decay_ends(seo_model_table(o->model), &o->moment1, ends);
+    (void)decay_ends(seo_model_table(o->model), seo_model_shards(o->model), ends);
     const seo_err err =
         seo_device_copy_in(o->dev, o->ranges.data, ends, count * (int64_t)sizeof *ends);
     free(ends);
@@ -52,10 +52,13 @@ static seo_err write_ranges(seo_optim *o) {
 static seo_err plan_and_bind(seo_optim *o) {
     seo_err err = SEO_OK;
     const seo_params *params = seo_model_table(o->model);
+    const seo_shards *shards = seo_model_shards(o->model);
     const int64_t one = 1, hyper = SEO_HYPER_COUNT;
-    SEO_TRY(seo_param_set_plan(&o->moment1, params, SEO_DTYPE_F32, "first moments"));
-    SEO_TRY(seo_param_set_plan(&o->moment2, params, SEO_DTYPE_F32, "second moments"));
-    const int64_t ranges = seo_max_i64(decay_ends(params, &o->moment1, NULL), 1);
+    SEO_TRY(seo_param_set_plan(&o->moment1, params, shards, SEO_LAYOUT_WHOLE, SEO_DTYPE_F32,
+                               "first moments"));
+    SEO_TRY(seo_param_set_plan(&o->moment2, params, shards, SEO_LAYOUT_WHOLE, SEO_DTYPE_F32,
+                               "second moments"));
+    const int64_t ranges = seo_max_i64(decay_ends(params, shards, NULL), 1);
     seo_slab_init(&o->slab, "optimizer scalars");
     SEO_TRY(seo_slab_add(&o->slab, "hyper", SEO_DTYPE_F32, 1, &hyper, &o->hyper));
     SEO_TRY(seo_slab_add(&o->slab, "sum_squares", SEO_DTYPE_F32, 1, &one, &o->sum_squares));
@@ -110,7 +113,7 @@ static seo_err queue_norm(void *context) {
     seo_optim *o = context;
     SEO_TRY(
         seo_sum_squares(o->dev, &(seo_sum_squares_args){.out = o->sum_squares,
-                                                        .inp = seo_model_grads(o->model)->whole}));
+                                                        .inp = seo_model_grads(o->model)->flat}));
     SEO_TRY(seo_clip_factor(o->dev, &(seo_clip_factor_args){.norm = o->norm,
                                                             .hyper = o->hyper,
                                                             .sum_squares = o->sum_squares,
@@ -144,11 +147,11 @@ static seo_err queue_update(void *context) {
     seo_optim *o = context;
     const seo_param_set *working = seo_model_working(o->model);
     return seo_adamw(o->dev,
-                     &(seo_adamw_args){.param = seo_model_weights(o->model)->whole,
-                                       .m = o->moment1.whole,
-                                       .v = o->moment2.whole,
-                                       .grad = seo_model_grads(o->model)->whole,
-                                       .working = working ? working->whole : (seo_tensor){0},
+                     &(seo_adamw_args){.param = seo_model_weights(o->model)->flat,
+                                       .m = o->moment1.flat,
+                                       .v = o->moment2.flat,
+                                       .grad = seo_model_grads(o->model)->flat,
+                                       .working = working ? working->flat : (seo_tensor){0},
                                        .ranges = o->ranges,
                                        .hyper = o->hyper,
                                        .key = {.seed = o->seed, .purpose = SEO_PURPOSE_ROUNDING},

@@ -12,9 +12,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "base/slab.h"
 #include "base/tensor.h"
-#include "kernels/kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -50,37 +48,14 @@ seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *inde
 /* The row of `name`, or -1. */
 int64_t seo_params_find(const seo_params *params, const char *name);
 int64_t seo_param_elements(const seo_param *param);
+/* As it lies in memory, rows of padding included. */
+int64_t seo_param_memory_elements(const seo_param *param);
+/* The segment of a row: how many times the block changes from one row to the next before it. */
+int64_t seo_params_segment(const seo_params *params, int64_t row);
 /* Sum over all rows; fits for any table that seo_params_add took. */
 int64_t seo_params_elements(const seo_params *params);
-
-/* Parameters are stored in one of the two, what belongs to them in f32. */
-static inline const char *seo_storage_name(seo_dtype dtype) {
-    return dtype == SEO_DTYPE_BF16 ? "bf16" : "f32";
-}
-
-/* One slab in the table's layout: the parameters, their gradients, or a moment. All sets of a table
- * have the same offsets in elements, whatever their types: each tensor begins a unit of
- * SEO_ADAMW_UNIT. */
-typedef struct seo_param_set {
-    seo_tensor *tensors; /* by row; shapes, without padding, from plan on, addresses from bind on */
-    int64_t count;
-    seo_slab slab;
-    seo_tensor whole; /* the slab as one vector, padding (always 0) included */
-    seo_device *dev;  /* NULL until bound */
-} seo_param_set;
-
-/* Declares the tensors; `name` ("parameters", "gradients" ...) must outlive the set. */
-seo_err seo_param_set_plan(seo_param_set *set, const seo_params *params, seo_dtype dtype,
-                           const char *name);
 /* The row's tensor with its padding. */
 seo_tensor seo_param_padded(const seo_params *params, const seo_tensor *tensors, int64_t row);
-/* Takes zeroed device memory for the slab and gives every tensor its address. */
-seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev);
-void seo_param_set_free(seo_param_set *set);
-
-/* Initial values of an f32 set: a pure function of (seed, row, element), the same for any number of
- * threads. Normal numbers by the operator `normal`, purpose SEO_PURPOSE_INIT | row << 8. */
-seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed);
 
 #ifdef __cplusplus
 }

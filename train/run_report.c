@@ -26,15 +26,15 @@ double seo_run_eta_s(const seo_run *run) {
 static void banner_memory(const seo_run *run) {
     char weights[SEO_SHORT_TEXT], working[SEO_SHORT_TEXT], grads[SEO_SHORT_TEXT],
         moments[SEO_SHORT_TEXT], activations[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT], copies[96] = "";
-    const double each = (double)seo_model_grads(run->model)->slab.bytes;
+    const double each = (double)seo_model_grads(run->model)->bytes;
     const seo_param_set *set = seo_model_working(run->model);
     if (set) {
         snprintf(copies, sizeof copies, " and %s in bf16",
-                 seo_format_bytes(working, (double)set->slab.bytes));
+                 seo_format_bytes(working, (double)set->bytes));
     }
     seo_info("memory      %s: parameters %s%s, gradients %s, moments %s, activations %s",
              seo_format_bytes(all, (double)seo_device_bytes(run->dev)),
-             seo_format_bytes(weights, (double)seo_model_weights(run->model)->slab.bytes), copies,
+             seo_format_bytes(weights, (double)seo_model_weights(run->model)->bytes), copies,
              seo_format_bytes(grads, each), seo_format_bytes(moments, 2 * each),
              seo_format_bytes(activations, (double)seo_model_activation_bytes(run->model)));
 }

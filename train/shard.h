@@ -35,7 +35,7 @@ extern "C" {
 
 /* Elements. Sums of squares are made unit by unit, so that the gradient's norm does not depend on
  * the number of ranks. */
-enum { SEO_SHARD_UNIT = 2048, SEO_SHARD_WINDOWS = 2 };
+enum { SEO_SHARD_UNIT = 2048, SEO_SHARD_WINDOWS = 2, SEO_SHARD_PARTS_MAX = 1 << 20 };
 
 typedef enum seo_layout { SEO_LAYOUT_WHOLE, SEO_LAYOUT_SHARD, SEO_LAYOUT_WINDOWS } seo_layout;
 
@@ -48,12 +48,22 @@ typedef struct seo_segment {
     int64_t window_first;       /* in the windows layout; blocks of one parity share it */
 } seo_segment;
 
+/* Where a row lies. */
+typedef struct seo_shard_row {
+    int64_t segment;
+    int64_t at;    /* of its segment's elements: a multiple of SEO_ADAMW_UNIT */
+    int64_t count; /* elements, padding left out */
+} seo_shard_row;
+
 typedef struct seo_shards {
     int32_t rank, ranks;
     int32_t zero;  /* 0..3; 0 with one rank */
     int64_t parts; /* a multiple of ranks */
     seo_segment *segments;
     int64_t segment_count;
+    seo_shard_row *rows; /* by row of the table */
+    int64_t row_count;
+    int64_t resident_count; /* elements of the windows layout before the blocks' two */
     int64_t whole_count, shard_count, window_count; /* elements of each layout */
 } seo_shards;
 
@@ -64,14 +74,16 @@ typedef struct seo_shard_wish {
     int64_t parts;
 } seo_shard_wish;
 
-/* Needs no memory but the list. Free with seo_shards_free. */
+/* Needs no memory but the lists, and the table no longer than the call. Free with seo_shards_free.
+ * SEO_ERR_SHAPE when the padding of so many parts makes sizes impossible. */
 seo_err seo_shards_open(const seo_params *params, const seo_shard_wish *wish, seo_shards *out);
 void seo_shards_free(seo_shards *shards);
 
-/* Elements of a layout. */
+/* Elements of a layout; where a segment begins in it, and how many elements it has there. */
 int64_t seo_shards_count(const seo_shards *shards, seo_layout layout);
-/* Where a row begins in a layout (SHARD: where it would if the chunk held all of it; use
- * seo_shards_piece). */
+int64_t seo_shards_segment_at(const seo_shards *shards, seo_layout layout, int64_t segment);
+int64_t seo_shards_segment_count(const seo_shards *shards, seo_layout layout, int64_t segment);
+/* Where a row begins in a layout (not SHARD: see seo_shards_piece). */
 int64_t seo_shards_row_at(const seo_shards *shards, seo_layout layout, int64_t row);
 
 /* This rank's part of a row, padding left out. */

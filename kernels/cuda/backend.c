@@ -10,7 +10,7 @@
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/stream.h"
 
-enum { CAPABILITY_MIN = 80, ROW_MULTIPLE = 64 };
+enum { CAPABILITY_MIN = 80 };
 
 /* CUDA writes 12.4 as 12040. */
 static int major_of(int version) {
@@ -155,7 +155,7 @@ const seo_backend seo_backend_cuda = {
 #include "kernels/ops.def"
 #undef SEO_OP
     .bf16 = true,
-    .row_multiple = ROW_MULTIPLE,
+    .row_multiple = SEO_CUDA_ROW_MULTIPLE,
     .open = device_open,
     .alloc = seo_cuda_alloc,
     .free = seo_cuda_free,

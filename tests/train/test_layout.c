@@ -27,18 +27,26 @@ static void offsets(void **state) {
     (void)state;
     const seo_model_config config = tiny_config(0);
     seo_params params;
+    seo_shards shards;
     seo_param_set f32, bf16;
     ok(seo_model_params(&config, &params));
-    ok(seo_param_set_plan(&f32, &params, SEO_DTYPE_F32, "f32"));
-    ok(seo_param_set_plan(&bf16, &params, SEO_DTYPE_BF16, "bf16"));
+    ok(seo_shards_open(&params, &(seo_shard_wish){0}, &shards));
+    ok(seo_param_set_plan(&f32, &params, &shards, SEO_LAYOUT_WHOLE, SEO_DTYPE_F32, "f32"));
+    ok(seo_param_set_plan(&bf16, &params, &shards, SEO_LAYOUT_WHOLE, SEO_DTYPE_BF16, "bf16"));
+    assert_int_equal(f32.bytes, 2 * bf16.bytes);
+    seo_device *dev = odd_device_open((odd_options){.bf16 = true});
+    ok(seo_param_set_bind(&f32, dev));
+    ok(seo_param_set_bind(&bf16, dev));
     for (int64_t row = 0; row < params.count; row++) {
-        const int64_t at = f32.slab.entries[row].offset_bytes / 4;
-        assert_int_equal(at, bf16.slab.entries[row].offset_bytes / 2);
+        const int64_t at = (float *)f32.tensors[row].data - (float *)f32.flat.data;
+        assert_int_equal(at, (uint16_t *)bf16.tensors[row].data - (uint16_t *)bf16.flat.data);
+        assert_int_equal(at, seo_shards_row_at(&shards, SEO_LAYOUT_WHOLE, row));
         assert_int_equal(at % SEO_ADAMW_UNIT, 0);
     }
-    assert_int_equal(f32.slab.bytes, 2 * bf16.slab.bytes);
     seo_param_set_free(&f32);
     seo_param_set_free(&bf16);
+    seo_device_close(dev);
+    seo_shards_free(&shards);
     seo_params_free(&params);
 }
 
@@ -55,15 +63,15 @@ static void decay(void **state) {
     ok(seo_optim_open(t.model, &k_adamw, &optim));
     const seo_params *params = seo_model_table(t.model);
     const seo_param_set *weights = seo_model_weights(t.model);
-    float *values = weights->whole.data;
+    float *values = weights->flat.data;
     for (int64_t row = 0; row < params->count; row++) {
         float *value = weights->tensors[row].data;
         for (int64_t i = 0; i < seo_tensor_count(&weights->tensors[row]); i++) {
             value[i] = 1.0f + (float)(row * 31 + i % 97) / 1024;
         }
     }
-    float *before = malloc((size_t)weights->slab.bytes);
-    memcpy(before, values, (size_t)weights->slab.bytes);
+    float *before = malloc((size_t)weights->bytes);
+    memcpy(before, values, (size_t)weights->bytes);
     ok(seo_model_zero_grads(t.model));
     ok(seo_optim_norm(optim, &norm));
     assert_true(norm == 0);
@@ -177,7 +185,7 @@ static int64_t bytes_of(int64_t batch) {
         &(seo_model_args){
             .dev = dev, .config = &config, .mode = SEO_MODEL_TRAIN, .batch = batch, .seed = 1},
         &model));
-    const int64_t bytes = seo_device_bytes(dev) + 2 * seo_model_grads(model)->slab.bytes;
+    const int64_t bytes = seo_device_bytes(dev) + 2 * seo_model_grads(model)->bytes;
     seo_model_close(model);
     seo_device_close(dev);
     return bytes;

@@ -153,7 +153,7 @@ static void micro_batches(void **state) {
         loss += tiny_loss(&two, 2);
     }
     assert_true(fabs(loss - tiny_loss(&one, TINY_BATCH)) < 1e-4);
-    const seo_tensor a = seo_model_grads(one.model)->whole, b = seo_model_grads(two.model)->whole;
+    const seo_tensor a = seo_model_grads(one.model)->flat, b = seo_model_grads(two.model)->flat;
     double largest = 0, apart = 0;
     for (int64_t i = 0; i < seo_tensor_count(&a); i++) {
         largest = fmax(largest, fabs((double)((float *)a.data)[i]));
@@ -187,7 +187,7 @@ static double train(int32_t threads, int64_t steps, double lr, double dropout, f
         ok(seo_optim_update(optim, lr, step));
     }
     const double loss = tiny_loss(&t, 2) / (2 * TINY_POSITIONS);
-    const seo_tensor whole = seo_model_weights(t.model)->whole;
+    const seo_tensor whole = seo_model_weights(t.model)->flat;
     if (out) memcpy(out, whole.data, (size_t)seo_tensor_bytes(&whole));
     seo_optim_close(optim);
     tiny_close(&t);

@@ -119,8 +119,8 @@ static void any_micro_batch(void **state) {
 }
 
 static void *copy_of(const seo_param_set *set) {
-    void *copy = malloc((size_t)set->slab.bytes);
-    memcpy(copy, set->whole.data, (size_t)set->slab.bytes);
+    void *copy = malloc((size_t)set->bytes);
+    memcpy(copy, set->flat.data, (size_t)set->bytes);
     return copy;
 }
 
@@ -141,7 +141,7 @@ static void not_finite(void **state) {
     assert_int_equal(r.bad_sequence, 0);
     assert_int_equal(r.batch.step, 1);
     for (int i = 0; i < 3; i++) {
-        assert_memory_equal(before[i], sets[i]->whole.data, (size_t)sets[i]->slab.bytes);
+        assert_memory_equal(before[i], sets[i]->flat.data, (size_t)sets[i]->bytes);
         free(before[i]);
     }
     weight[3] = good;
@@ -163,7 +163,7 @@ static void stopped(void **state) {
     assert_string_equal(seo_signal_name(seo_signal_asked()), "SIGUSR1");
     assert_int_equal(seo_step_run(b->step, 2, 1, &r), SEO_ERR_STOPPED);
     const seo_param_set *weights = seo_model_weights(b->model);
-    assert_memory_equal(before, weights->whole.data, (size_t)weights->slab.bytes);
+    assert_memory_equal(before, weights->flat.data, (size_t)weights->bytes);
     seo_signal_release();
     assert_int_equal(seo_signal_asked(), 0);
     free(before);

@@ -20,10 +20,16 @@ extern "C" {
 /* What happens around the use of a segment of the parameter table (train/shard.h) in a pass: its
  * parameters may have to be fetched before they are read, its gradients may go to other ranks when
  * they are complete. A family calls them through seo_pass_enter and seo_pass_leave:
- *   segments outside the blocks   enter before the first use in the forward pass, leave after the
- * last one of the whole pass blocks                        enter and leave around each use:
- * forward, and backward (which includes computing activations again) leave of a backward: the pass
- * adds nothing more to the segment's gradients. */
+ *
+ * segments outside the blocks: enter (backward false) before the first use in the forward pass,
+ * leave after the last use of the whole pass: with backward true when the pass has a backward.
+ *
+ * blocks: enter and leave around each use: forward, and backward (which includes computing
+ * activations again). In the backward a block may be entered before the one after it is left, since
+ * what leads from one to the other adds to both: two blocks on end are in use then, and no third.
+ *
+ * Leave with backward true: the pass adds nothing more to the segment's gradients. Between enter
+ * and leave with backward true it adds to them, and at no other time. */
 typedef struct seo_pass_hooks {
     seo_err (*enter)(void *context, int64_t segment, bool backward);
     seo_err (*leave)(void *context, int64_t segment, bool backward);

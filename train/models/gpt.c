@@ -30,6 +30,7 @@ typedef struct gpt_block {
     seo_attn attn;
     seo_mlp mlp;
     seo_tensor x, mid; /* the residual stream before each norm */
+    int64_t segment;   /* of the parameter table */
 } gpt_block;
 
 /* Gradients of activations, shared by all blocks. */
@@ -50,6 +51,7 @@ typedef struct gpt {
     seo_tensor branch, x_final; /* a branch's output on its way to the next norm */
     gpt_scratch scratch;
     bool shared; /* all blocks use the activations of the first */
+    int64_t embed_segment, final_segment;
 } gpt;
 
 static seo_err gpt_check(const seo_model_config *m) {
@@ -118,10 +120,13 @@ static seo_err gpt_params(void *state, seo_params *params) {
         SEO_TRY(seo_attn_params(params, scope, k_std, residual_std, &b->attn));
         SEO_TRY(seo_norm_params(params, scope, "norm2", &b->norm2));
         SEO_TRY(seo_mlp_params(params, scope, k_std, residual_std, &b->mlp));
+        b->segment = seo_params_segment(params, b->norm1.weight);
     }
     SEO_TRY(seo_norm_params(params, (seo_scope){.block = SEO_PARAM_NO_BLOCK}, "norm_final",
                             &g->norm_final));
     seo_head_tie(params, g->embed.wte, &g->head);
+    g->embed_segment = seo_params_segment(params, g->embed.wte);
+    g->final_segment = seo_params_segment(params, g->norm_final.weight);
 done:
     return err;
 }
@@ -198,6 +203,7 @@ static void gpt_bound(void *state) {
 static seo_err block_forward(gpt *g, const seo_pass *pass, int64_t l, int64_t cached) {
     seo_err err = SEO_OK;
     gpt_block *b = &g->blocks[l];
+    SEO_TRY(seo_pass_enter(pass, b->segment, false));
     if (l == 0) {
         SEO_TRY(seo_norm_forward(pass, &b->norm1, &b->x, NULL, NULL));
     } else {
@@ -210,16 +216,19 @@ static seo_err block_forward(gpt *g, const seo_pass *pass, int64_t l, int64_t ca
     }
     SEO_TRY(seo_norm_forward(pass, &b->norm2, &b->x, &g->branch, &b->mid));
     SEO_TRY(seo_mlp_forward(pass, &b->mlp, &b->norm2.out, &g->branch));
+    SEO_TRY(seo_pass_leave(pass, b->segment, false));
 done:
     return err;
 }
 
-/* Everything up to norm_final. */
+/* Everything up to norm_final; both segments outside the blocks are entered. */
 static seo_err trunk_forward(gpt *g, const seo_pass *pass, const seo_tensor *ids, int64_t cached) {
     seo_err err = SEO_OK;
+    SEO_TRY(seo_pass_enter(pass, g->embed_segment, false));
     SEO_TRY(seo_embed_forward(pass, &g->embed, ids, seo_max_i64(cached, 0), &g->blocks[0].x));
     const int64_t layers = g->config.num_layers;
     for (int64_t l = 0; l < layers; l++) SEO_TRY(block_forward(g, pass, l, cached));
+    SEO_TRY(seo_pass_enter(pass, g->final_segment, false));
     SEO_TRY(seo_norm_forward(pass, &g->norm_final, &g->blocks[layers - 1].mid, &g->branch,
                              &g->x_final));
 done:
@@ -234,11 +243,15 @@ static seo_head_targets targets_of(const seo_family_io *io) {
 }
 
 static seo_err gpt_forward(void *state, const seo_pass *pass, const seo_family_io *io) {
+    seo_err err = SEO_OK;
     gpt *g = state;
     const seo_head_targets targets = targets_of(io);
-    const seo_err err = trunk_forward(g, pass, &io->ids, -1);
-    if (err != SEO_OK) return err;
-    return seo_head_loss(pass, &g->head, &g->norm_final.out, &targets, NULL);
+    SEO_TRY(trunk_forward(g, pass, &io->ids, -1));
+    SEO_TRY(seo_pass_leave(pass, g->final_segment, false));
+    SEO_TRY(seo_head_loss(pass, &g->head, &g->norm_final.out, &targets, NULL));
+    SEO_TRY(seo_pass_leave(pass, g->embed_segment, false));
+done:
+    return err;
 }
 
 /* The gradient of a branch's output: dx under the branch's dropout mask. */
@@ -259,7 +272,9 @@ static const seo_tensor *bias_sum(const seo_pass *pass, const seo_linear *last) 
     return pass->dropout > 0 ? NULL : &pass->grads[last->bias];
 }
 
-/* `before`: the block whose output this one's x is; NULL for the first. */
+/* `before`: the block whose output this one's x is; NULL for the first. The norm that adds up the
+ * gradient of its last bias makes that block's part begin here: it is entered before this one is
+ * left. */
 static seo_err block_backward(gpt *g, const seo_pass *pass, const gpt_block *b,
                               const gpt_block *before) {
     seo_err err = SEO_OK;
@@ -275,9 +290,31 @@ static seo_err block_backward(gpt *g, const seo_pass *pass, const gpt_block *b,
     SEO_TRY(mask_gradient(g, pass, b->attn.site, &branch.dout));
     branch.inp = &b->norm1.out;
     SEO_TRY(seo_attn_backward(pass, &b->attn, &s->attn, &branch));
+    if (before) SEO_TRY(seo_pass_enter(pass, before->segment, true));
     norm.x = &b->x;
     norm.dx_sum = before ? bias_sum(pass, &before->mlp.proj) : NULL;
     SEO_TRY(seo_norm_backward(pass, &b->norm1, &norm));
+    SEO_TRY(seo_pass_leave(pass, b->segment, true));
+done:
+    return err;
+}
+
+/* The last norm's, and the blocks' from last to first. */
+static seo_err trunk_backward(gpt *g, const seo_pass *pass) {
+    seo_err err = SEO_OK;
+    const gpt_scratch *s = &g->scratch;
+    const gpt_block *last = &g->blocks[g->config.num_layers - 1];
+    SEO_TRY(seo_pass_enter(pass, last->segment, true));
+    SEO_TRY(seo_norm_backward(pass, &g->norm_final,
+                              &(seo_norm_bwd){.x = &g->x_final,
+                                              .dout = &s->dbranch,
+                                              .dx = &s->dx,
+                                              .dx_sum = bias_sum(pass, &last->mlp.proj)}));
+    SEO_TRY(seo_pass_leave(pass, g->final_segment, true));
+    for (int64_t l = g->config.num_layers - 1; l >= 0; l--) {
+        const gpt_block *before = l > 0 ? &g->blocks[l - 1] : NULL;
+        SEO_TRY(block_backward(g, pass, &g->blocks[l], before));
+    }
 done:
     return err;
 }
@@ -286,20 +323,12 @@ static seo_err gpt_forward_backward(void *state, const seo_pass *pass, const seo
     seo_err err = SEO_OK;
     gpt *g = state;
     const gpt_scratch *s = &g->scratch;
-    const gpt_block *last = &g->blocks[g->config.num_layers - 1];
     const seo_head_targets targets = targets_of(io);
     SEO_TRY(trunk_forward(g, pass, &io->ids, -1));
     SEO_TRY(seo_head_loss(pass, &g->head, &g->norm_final.out, &targets, &s->dbranch));
-    SEO_TRY(seo_norm_backward(pass, &g->norm_final,
-                              &(seo_norm_bwd){.x = &g->x_final,
-                                              .dout = &s->dbranch,
-                                              .dx = &s->dx,
-                                              .dx_sum = bias_sum(pass, &last->mlp.proj)}));
-    for (int64_t l = g->config.num_layers - 1; l >= 0; l--) {
-        const gpt_block *before = l > 0 ? &g->blocks[l - 1] : NULL;
-        SEO_TRY(block_backward(g, pass, &g->blocks[l], before));
-    }
+    SEO_TRY(trunk_backward(g, pass));
     SEO_TRY(seo_embed_backward(pass, &g->embed, &io->ids, &io->groups, &s->dx));
+    SEO_TRY(seo_pass_leave(pass, g->embed_segment, true));
 done:
     return err;
 }

@@ -35,56 +35,75 @@ seo_err seo_model_count(const seo_model_config *config, int64_t *out) {
     return SEO_OK;
 }
 
-/* Normal numbers are made in f32; weights of another type are rounded from a set of their own. */
-static seo_err init_weights(seo_model *model, uint64_t seed) {
-    seo_err err = SEO_OK;
-    seo_param_set values = {0};
-    if (model->weights.whole.dtype == SEO_DTYPE_F32) {
-        SEO_TRY(seo_params_init(&model->params, &model->weights, seed));
-    } else {
-        SEO_TRY(seo_param_set_plan(&values, &model->params, SEO_DTYPE_F32, "initial values"));
-        SEO_TRY(seo_param_set_bind(&values, model->dev));
-        SEO_TRY(seo_params_init(&model->params, &values, seed));
-        SEO_TRY(seo_cast(model->dev,
-                         &(seo_cast_args){.out = model->weights.whole, .inp = values.whole}));
-        SEO_TRY(seo_device_sync(model->dev));
-    }
-    SEO_TRY(seo_model_refresh(model));
-done:
-    seo_param_set_free(&values);
-    return err;
+seo_err seo_model_refresh_segment(seo_model *model, int64_t segment) {
+    if (!model->has_working) return SEO_OK;
+    return seo_cast(model->dev,
+                    &(seo_cast_args){.out = seo_param_set_chunk(&model->working, segment),
+                                     .inp = seo_param_set_chunk(&model->weights, segment)});
 }
 
 seo_err seo_model_refresh(seo_model *model) {
-    if (!model->master) return SEO_OK;
-    return seo_cast(model->dev,
-                    &(seo_cast_args){.out = model->working.whole, .inp = model->weights.whole});
+    if (!model->has_working) return SEO_OK;
+    if (model->weights.layout == SEO_LAYOUT_WHOLE) {
+        return seo_cast(model->dev,
+                        &(seo_cast_args){.out = model->working.flat, .inp = model->weights.flat});
+    }
+    for (int64_t s = 0; s < model->shards.segment_count; s++) {
+        const bool stays = model->working.layout == SEO_LAYOUT_WHOLE ||
+                           model->shards.segments[s].block == SEO_PARAM_NO_BLOCK;
+        const seo_err err = stays ? seo_model_refresh_segment(model, s) : SEO_OK;
+        if (err != SEO_OK) return err;
+    }
+    return SEO_OK;
+}
+
+/* A model of which only memory is known: what args say, the table, the plan. */
+static seo_err plan_model(const seo_model_args *args, const seo_device_facts *facts,
+                          seo_model *model) {
+    seo_err err = SEO_OK;
+    SEO_ASSERT(args->batch >= 1 && (args->mode != SEO_MODEL_GENERATE || args->batch == 1));
+    model->config = *args->config;
+    model->mode = args->mode;
+    model->storage = args->storage;
+    model->recompute = args->recompute;
+    model->facts = *facts;
+    model->batch = args->batch;
+    model->seed = args->seed;
+    model->params.row_multiple = facts->row_multiple;
+    SEO_TRY(open_family(&model->config, &model->family, &model->state));
+    SEO_TRY(model->family->params(model->state, &model->params));
+    SEO_TRY(seo_model_plan(model, args));
+done:
+    return err;
 }
 
 seo_err seo_model_open(const seo_model_args *args, seo_model **out) {
     seo_err err = SEO_OK;
-    SEO_ASSERT(args->batch >= 1 && (args->mode != SEO_MODEL_GENERATE || args->batch == 1));
     SEO_ASSERT(args->storage == SEO_DTYPE_F32 || seo_device_has_bf16(args->dev));
     *out = NULL;
     seo_model *model = calloc(1, sizeof *model);
     if (!model) return SEO_FAIL(SEO_ERR_MEMORY, "a model");
-    model->config = *args->config;
+    const seo_device_facts facts = seo_device_facts_of(args->dev);
     model->dev = args->dev;
-    model->mode = args->mode;
-    model->storage = args->storage;
-    model->master =
-        args->storage != SEO_DTYPE_F32 && args->mode == SEO_MODEL_TRAIN && !args->no_master;
-    model->batch = args->batch;
-    model->seed = args->seed;
-    model->params.row_multiple = seo_device_row_multiple(args->dev);
-    SEO_TRY(open_family(&model->config, &model->family, &model->state));
-    SEO_TRY(model->family->params(model->state, &model->params));
-    SEO_TRY(seo_model_plan(model));
+    SEO_TRY(plan_model(args, &facts, model));
     SEO_TRY(seo_model_take(model));
-    if (!args->uninitialised) SEO_TRY(init_weights(model, args->seed));
+    if (!args->uninitialised) {
+        SEO_TRY(seo_params_init(&model->params, &model->weights, args->seed));
+        SEO_TRY(seo_model_refresh(model));
+    }
     *out = model;
     model = NULL;
 done:
+    seo_model_close(model);
+    return err;
+}
+
+seo_err seo_model_measure(const seo_model_args *args, const seo_device_facts *facts,
+                          seo_memory_table *out) {
+    seo_model *model = calloc(1, sizeof *model);
+    if (!model) return SEO_FAIL(SEO_ERR_MEMORY, "a model");
+    const seo_err err = plan_model(args, facts, model);
+    if (err == SEO_OK) seo_model_add_memory(model, out);
     seo_model_close(model);
     return err;
 }
@@ -93,11 +112,13 @@ void seo_model_close(seo_model *model) {
     if (!model) return;
     for (int64_t i = 0; i < SEO_MODEL_SHAPES; i++) seo_replay_free(&model->shapes[i].replay);
     free(model->staging);
-    seo_device_free(model->dev, model->activation_memory);
+    if (model->dev) seo_device_free(model->dev, model->activation_memory);
     seo_slab_free(&model->activations);
+    seo_param_set_free(&model->grad_shard);
     seo_param_set_free(&model->grads);
     seo_param_set_free(&model->working);
     seo_param_set_free(&model->weights);
+    seo_shards_free(&model->shards);
     seo_params_free(&model->params);
     if (model->family) model->family->close(model->state);
     free(model);
@@ -119,10 +140,36 @@ seo_param_set *seo_model_grads(seo_model *model) {
     return model->mode == SEO_MODEL_TRAIN ? &model->grads : NULL;
 }
 const seo_param_set *seo_model_working(const seo_model *model) {
-    return model->master ? &model->working : NULL;
+    return model->has_working ? &model->working : NULL;
 }
 seo_dtype seo_model_storage(const seo_model *model) {
     return model->storage;
+}
+const seo_shards *seo_model_shards(const seo_model *model) {
+    return &model->shards;
+}
+seo_tensor seo_model_trained(const seo_model *model) {
+    return model->weights.flat;
+}
+seo_layout seo_model_trained_layout(const seo_model *model) {
+    return model->weights.layout;
+}
+seo_tensor seo_model_read_segment(const seo_model *model, int64_t segment) {
+    return seo_param_set_segment(seo_model_read_set(model), segment);
+}
+seo_layout seo_model_read_layout(const seo_model *model) {
+    return seo_model_read_set(model)->layout;
+}
+seo_tensor seo_model_grad_segment(const seo_model *model, int64_t segment) {
+    SEO_ASSERT(model->mode == SEO_MODEL_TRAIN);
+    return seo_param_set_segment(&model->grads, segment);
+}
+seo_layout seo_model_grad_layout(const seo_model *model) {
+    SEO_ASSERT(model->mode == SEO_MODEL_TRAIN);
+    return model->grads.layout;
+}
+seo_tensor seo_model_grad_shard(const seo_model *model) {
+    return model->grad_shard.flat;
 }
 uint64_t seo_model_seed(const seo_model *model) {
     return model->seed;
@@ -138,6 +185,10 @@ static seo_err find_tensor(const seo_model *model, const seo_param_set *set, con
                            int64_t count, seo_tensor *out) {
     const int64_t row = seo_params_find(&model->params, name);
     if (row < 0) return SEO_FAIL(SEO_ERR_MISSING, "the model has no parameter %s", name);
+    if (set->layout != SEO_LAYOUT_WHOLE) {
+        return SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: the %s are spread over %d ranks", name, set->name,
+                        model->shards.ranks);
+    }
     *out = set->tensors[row];
     if (seo_tensor_count(out) == count) return SEO_OK;
     return SEO_FAIL(SEO_ERR_SHAPE, "%s has %lld elements, not %lld", name,

@@ -10,6 +10,10 @@
  * training keeps an f32 master of each parameter besides (or, when asked, none: the optimizer then
  * rounds stochastically); gradients are f32 always.
  *
+ * With several ranks parts of this lie on other ranks, as train/shard.h says for the zero level of
+ * the wish. The model keeps to memory: it never talks to other ranks. Who does is called by the
+ * hooks of a pass.
+ *
  * Work is queued on the device; what a function leaves on the device is there after seo_device_sync
  * or a copy_out. */
 #pragma once
@@ -20,7 +24,9 @@
 #include "base/error.h"
 #include "base/tensor.h"
 #include "train/config.h"
-#include "train/params.h"
+#include "train/layers/layer.h"
+#include "train/memory.h"
+#include "train/param_set.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,11 +47,13 @@ typedef struct seo_model_args {
     seo_device *dev; /* borrowed, must outlive the model */
     const seo_model_config *config;
     seo_model_mode mode;
-    int64_t batch;      /* most sequences in one pass; 1 for SEO_MODEL_GENERATE */
-    uint64_t seed;      /* of the dropout masks */
-    seo_dtype storage;  /* bf16: only on a device that has it */
-    bool no_master;     /* training in bf16: the parameters are bf16 as well */
-    bool uninitialised; /* parameters will be read from a checkpoint: leave them 0 */
+    int64_t batch;           /* most sequences in one pass; 1 for SEO_MODEL_GENERATE */
+    uint64_t seed;           /* of the dropout masks */
+    seo_dtype storage;       /* bf16: only on a device that has it */
+    bool no_master;          /* training in bf16: the parameters are bf16 as well */
+    bool uninitialised;      /* parameters will be read from a checkpoint: leave them 0 */
+    seo_shard_wish shard;    /* of a model that trains; all 0: one rank */
+    seo_recompute recompute; /* the same bits, whatever it is */
 } seo_model_args;
 
 /* Checks the family's rules (SEO_ERR_USAGE), plans, takes memory, sets initial values from the
@@ -53,6 +61,9 @@ typedef struct seo_model_args {
  * fit, with room for the moments that an optimizer takes. */
 seo_err seo_model_open(const seo_model_args *args, seo_model **out);
 void seo_model_close(seo_model *model); /* NULL is fine */
+/* Adds what seo_model_open would take of the device, without one: args->dev is not looked at. */
+seo_err seo_model_measure(const seo_model_args *args, const seo_device_facts *facts,
+                          seo_memory_table *out);
 
 /* The parameter table of a configuration; takes no device. Free with seo_params_free. */
 seo_err seo_model_params(const seo_model_config *config, seo_params *out);
@@ -62,15 +73,38 @@ seo_err seo_model_count(const seo_model_config *config, int64_t *out);
 const seo_params *seo_model_table(const seo_model *model);
 const seo_model_config *seo_model_config_of(const seo_model *model);
 seo_device *seo_model_device(const seo_model *model);
-/* What is trained and saved: f32, or the storage type where there is no master. Who changes it
- * calls seo_model_refresh, which makes the working copies anew. */
-seo_param_set *seo_model_weights(seo_model *model);
-seo_err seo_model_refresh(seo_model *model);
-/* What passes read, when weights are its master; else NULL. */
-const seo_param_set *seo_model_working(const seo_model *model);
 seo_dtype seo_model_storage(const seo_model *model);
 uint64_t seo_model_seed(const seo_model *model);
-seo_param_set *seo_model_grads(seo_model *model); /* NULL but in SEO_MODEL_TRAIN */
+
+/* Where everything lies. */
+const seo_shards *seo_model_shards(const seo_model *model);
+/* What is trained and saved, as one vector in its layout, whole or shard: f32, or the storage type
+ * where there is no master. Who changes it calls seo_model_refresh. */
+seo_tensor seo_model_trained(const seo_model *model);
+seo_layout seo_model_trained_layout(const seo_model *model);
+/* Puts what was trained to where passes read it, when that is another place: all of it where it is
+ * whole; of a shard, this rank's chunk of every segment that stays on the rank (the other chunks
+ * have to be gathered). Of one segment, into its window where it has one: what a hook does before
+ * it gathers. */
+seo_err seo_model_refresh(seo_model *model);
+seo_err seo_model_refresh_segment(seo_model *model, int64_t segment);
+/* A segment as passes read it, (count) in the storage type; in windows two blocks on end share it.
+ * Layout: whole or windows. */
+seo_tensor seo_model_read_segment(const seo_model *model, int64_t segment);
+seo_layout seo_model_read_layout(const seo_model *model);
+/* What passes add a segment's gradients to, (count) f32. Layout: whole or windows. SEO_MODEL_TRAIN
+ * only, like all that is about gradients. */
+seo_tensor seo_model_grad_segment(const seo_model *model, int64_t segment);
+seo_layout seo_model_grad_layout(const seo_model *model);
+/* With windows: this rank's gradients, summed over ranks and micro-batches by the hooks, as one
+ * vector in the shard layout, f32. Rank 0 else. */
+seo_tensor seo_model_grad_shard(const seo_model *model);
+
+/* The same as sets: what is trained (its tensors are NULL in a shard), what passes read when that
+ * is another set (else NULL), gradients (NULL but in SEO_MODEL_TRAIN). */
+seo_param_set *seo_model_weights(seo_model *model);
+const seo_param_set *seo_model_working(const seo_model *model);
+seo_param_set *seo_model_grads(seo_model *model);
 int64_t seo_model_activation_bytes(const seo_model *model);
 /* Room for the losses of one pass, (batch * seq_len) f32, for callers that need no more. */
 seo_tensor seo_model_losses(const seo_model *model);
@@ -90,13 +124,15 @@ typedef struct seo_pass_args {
     bool dropout;     /* masks of (seed, step, global element) at the configuration's rate */
     int64_t step;     /* of the masks */
     int64_t first_sequence; /* of the masks: the global batch's number of this pass's first one */
+    const seo_pass_hooks *hooks; /* opt, but with windows; such a pass is not recorded */
 } seo_pass_args;
 
 /* Losses alone. */
 seo_err seo_model_forward(seo_model *model, const seo_pass_args *pass);
 /* Losses, and += the gradients of grad_scale * sum of losses. SEO_MODEL_TRAIN only. */
 seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *pass);
-/* Sets all gradients to 0. */
+/* Sets to 0 what stays on the rank of the gradients: all, or with windows the shard and the windows
+ * outside the blocks. (A block's window is zeroed by the hook that enters its backward.) */
 seo_err seo_model_zero_grads(seo_model *model);
 
 /* Copies the logits of rows [first, first + count) of the last seo_model_forward (row = b *
@@ -115,7 +151,8 @@ typedef struct seo_cached_args {
 seo_err seo_model_forward_cached(seo_model *model, const seo_cached_args *pass);
 
 /* Copies one parameter or gradient between host and device by name, as f32; SEO_ERR_MISSING for a
- * name the table lacks. `count` must be its number of elements (SEO_ERR_SHAPE). */
+ * name the table lacks. `count` must be its number of elements (SEO_ERR_SHAPE). SEO_ERR_UNSUPPORTED
+ * where it does not lie whole on this rank. */
 seo_err seo_model_set_param(seo_model *model, const char *name, const float *values, int64_t count);
 seo_err seo_model_get_param(seo_model *model, const char *name, float *values, int64_t count);
 seo_err seo_model_get_grad(seo_model *model, const char *name, float *values, int64_t count);

@@ -24,7 +24,7 @@ static seo_err plan_activations(seo_model *model, int64_t batch) {
                            .batch = batch,
                            .positions = model->config.seq_len,
                            .logits_bytes =
-                               seo_device_is_cpu(model->dev) ? LOGITS_BYTES_CPU : LOGITS_BYTES_GPU};
+                               model->facts.is_cpu ? LOGITS_BYTES_CPU : LOGITS_BYTES_GPU};
     seo_slab_free(&model->activations);
     seo_slab_init(&model->activations, "activations");
     model->batch = batch;
@@ -32,20 +32,64 @@ static seo_err plan_activations(seo_model *model, int64_t batch) {
     return err != SEO_OK ? err : model->family->plan(model->state, model->mode, &plan);
 }
 
-seo_err seo_model_plan(seo_model *model) {
+/* Which sets there are, and in which layouts: the table in train/shard.h. */
+static seo_err plan_sets(seo_model *model, bool master) {
     seo_err err = SEO_OK;
     const seo_params *params = &model->params;
-    const seo_dtype dtype = model->master ? SEO_DTYPE_F32 : model->storage;
-    SEO_TRY(seo_param_set_plan(&model->weights, params, dtype, "parameters"));
-    if (model->master) {
-        SEO_TRY(seo_param_set_plan(&model->working, params, model->storage, "working parameters"));
+    const seo_shards *shards = &model->shards;
+    const seo_layout shard = shards->zero >= 1 ? SEO_LAYOUT_SHARD : SEO_LAYOUT_WHOLE;
+    const seo_layout trained = master || shards->zero == 3 ? shard : SEO_LAYOUT_WHOLE;
+    const seo_layout read = shards->zero == 3 ? SEO_LAYOUT_WINDOWS : SEO_LAYOUT_WHOLE;
+    const seo_layout added = shards->zero >= 2 ? SEO_LAYOUT_WINDOWS : SEO_LAYOUT_WHOLE;
+    const seo_dtype dtype = master ? SEO_DTYPE_F32 : model->storage;
+    SEO_TRY(seo_param_set_plan(&model->weights, params, shards, trained, dtype, "parameters"));
+    model->has_working = master || trained != read;
+    if (model->has_working) {
+        SEO_TRY(seo_param_set_plan(&model->working, params, shards, read, model->storage,
+                                   "working parameters"));
     }
-    if (model->mode == SEO_MODEL_TRAIN) {
-        SEO_TRY(seo_param_set_plan(&model->grads, params, SEO_DTYPE_F32, "gradients"));
+    if (model->mode != SEO_MODEL_TRAIN) return SEO_OK;
+    SEO_TRY(seo_param_set_plan(&model->grads, params, shards, added, SEO_DTYPE_F32, "gradients"));
+    if (added == SEO_LAYOUT_WINDOWS) {
+        SEO_TRY(seo_param_set_plan(&model->grad_shard, params, shards, shard, SEO_DTYPE_F32,
+                                   "gradients of the own shard"));
     }
+done:
+    return err;
+}
+
+seo_err seo_model_plan(seo_model *model, const seo_model_args *args) {
+    seo_err err = SEO_OK;
+    const bool train = model->mode == SEO_MODEL_TRAIN;
+    SEO_ASSERT(train || args->shard.ranks <= 1);
+    SEO_TRY(seo_shards_open(&model->params, &args->shard, &model->shards));
+    SEO_TRY(plan_sets(model, train && model->storage != SEO_DTYPE_F32 && !args->no_master));
     SEO_TRY(plan_activations(model, model->batch));
 done:
     return err;
+}
+
+/* Windows are one allocation, told as what stays and what blocks take in turn. */
+static void add_set(const seo_param_set *set, seo_memory_table *out) {
+    char name[SEO_MEMORY_NAME_MAX];
+    if (set->layout != SEO_LAYOUT_WINDOWS) {
+        seo_memory_add(out, set->name, set->bytes);
+        return;
+    }
+    const int64_t resident = set->shards->resident_count * seo_dtype_bytes(set->flat.dtype);
+    snprintf(name, sizeof name, "%s outside the blocks", set->name);
+    seo_memory_add(out, name, resident);
+    snprintf(name, sizeof name, "%s, windows of two blocks", set->name);
+    seo_memory_add(out, name, set->bytes - resident);
+}
+
+void seo_model_add_memory(const seo_model *model, seo_memory_table *out) {
+    const seo_param_set *sets[] = {&model->weights, &model->working, &model->grads,
+                                   &model->grad_shard};
+    for (int64_t i = 0; i < SEO_COUNT_OF(sets); i++) {
+        if (sets[i]->bytes > 0) add_set(sets[i], out);
+    }
+    seo_memory_add(out, "activations", model->activations.bytes);
 }
 
 /* What is left on the device. The system's figure for the host leaves out what it could give back,
@@ -53,13 +97,14 @@ done:
 static int64_t free_bytes(const seo_model *model) {
     int64_t left = 0, total = 0;
     if (seo_device_memory(model->dev, &left, &total) != SEO_OK) return 0;
-    return seo_device_is_cpu(model->dev) ? seo_max_i64(0, total - seo_device_bytes(model->dev))
-                                         : left;
+    return model->facts.is_cpu ? seo_max_i64(0, total - seo_device_bytes(model->dev)) : left;
 }
 
 /* Both moments, which an optimizer will want beside the activations. */
 static int64_t moment_bytes(const seo_model *model) {
-    return model->mode == SEO_MODEL_TRAIN ? 2 * model->grads.slab.bytes : 0;
+    if (model->mode != SEO_MODEL_TRAIN) return 0;
+    const seo_layout layout = model->shards.zero >= 1 ? SEO_LAYOUT_SHARD : SEO_LAYOUT_WHOLE;
+    return 2 * seo_shards_count(&model->shards, layout) * seo_dtype_bytes(SEO_DTYPE_F32);
 }
 
 /* Whether a pass of `batch` sequences fits into `room` bytes. Replans: on the way to an error. */
@@ -83,10 +128,10 @@ static int64_t largest_batch(seo_model *model, int64_t room) {
 /* Settings that need less for parameters. */
 static const char *smaller_state(const seo_model *model) {
     if (model->mode != SEO_MODEL_TRAIN) {
-        return seo_device_is_cpu(model->dev) ? "a smaller model needs less"
-                                             : "a smaller model needs less, or --device cpu";
+        return model->facts.is_cpu ? "a smaller model needs less"
+                                   : "a smaller model needs less, or --device cpu";
     }
-    if (model->master) {
+    if (model->has_working) {
         return "a smaller model needs less (model.num_layers, model.hidden_size); "
                "optimizer.master_weights: false takes 14 bytes a parameter in place of 18";
     }
@@ -96,15 +141,14 @@ static const char *smaller_state(const seo_model *model) {
 /* The set could not be had. */
 static seo_err refuse_set(const seo_model *model, const seo_param_set *set) {
     char wanted[SEO_SHORT_TEXT], left[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT];
-    const double state = (double)(model->weights.slab.bytes + model->working.slab.bytes +
-                                  model->grads.slab.bytes + moment_bytes(model));
+    const double state = (double)(model->weights.bytes + model->working.bytes + model->grads.bytes +
+                                  model->grad_shard.bytes + moment_bytes(model));
     return SEO_FAIL(
         SEO_ERR_MEMORY,
         "%s: out of memory: the %s want %s of the %s that the state of %lld parameters takes, "
         "%s are free; %s",
-        seo_device_name(model->dev), set->slab.name,
-        seo_format_bytes(wanted, (double)set->slab.bytes), seo_format_bytes(all, state),
-        (long long)seo_params_elements(&model->params),
+        seo_device_name(model->dev), set->name, seo_format_bytes(wanted, (double)set->bytes),
+        seo_format_bytes(all, state), (long long)seo_params_elements(&model->params),
         seo_format_bytes(left, (double)free_bytes(model)), smaller_state(model));
 }
 
@@ -149,7 +193,7 @@ static seo_err take_set(const seo_model *model, seo_param_set *set) {
  * others on the same GPU could use. */
 static seo_err take_activations(seo_model *model) {
     const int64_t bytes = model->activations.bytes;
-    if (!seo_device_is_cpu(model->dev) && bytes + moment_bytes(model) > free_bytes(model)) {
+    if (!model->facts.is_cpu && bytes + moment_bytes(model) > free_bytes(model)) {
         return refuse_activations(model);
     }
     const seo_err err = seo_device_alloc(model->dev, bytes, &model->activation_memory);
@@ -159,8 +203,9 @@ static seo_err take_activations(seo_model *model) {
 seo_err seo_model_take(seo_model *model) {
     seo_err err = SEO_OK;
     SEO_TRY(take_set(model, &model->weights));
-    if (model->master) SEO_TRY(take_set(model, &model->working));
+    if (model->has_working) SEO_TRY(take_set(model, &model->working));
     if (model->mode == SEO_MODEL_TRAIN) SEO_TRY(take_set(model, &model->grads));
+    if (model->grad_shard.bytes > 0) SEO_TRY(take_set(model, &model->grad_shard));
     SEO_TRY(take_activations(model));
     seo_slab_bind(&model->activations, model->activation_memory);
     model->family->bound(model->state);

@@ -58,11 +58,18 @@ static void stage_groups(seo_model *model, const seo_pass_args *args, int64_t ro
     }
 }
 
+/* What is in windows is there only when it is fetched. */
+static bool needs_hooks(const seo_model *model, bool backward) {
+    return seo_model_read_set(model)->layout == SEO_LAYOUT_WINDOWS ||
+           (backward && model->grads.layout == SEO_LAYOUT_WINDOWS);
+}
+
 static seo_err start_pass(seo_model *model, const seo_pass_args *args, bool backward,
                           seo_family_io *io) {
     SEO_ASSERT(args->batch >= 1 && args->batch <= model->batch);
     SEO_ASSERT(args->positions >= 1 && args->positions <= model->config.seq_len);
     SEO_ASSERT(args->stride >= args->positions || args->batch == 1);
+    SEO_ASSERT(args->hooks || !needs_hooks(model, backward));
     const int64_t rows = args->batch * args->positions;
     const bool groups = backward && model->groups_at > 0;
     model->last = (seo_pass){.dev = model->dev,
@@ -73,7 +80,8 @@ static seo_err start_pass(seo_model *model, const seo_pass_args *args, bool back
                              .positions = args->positions,
                              .dropout = args->dropout ? (float)model->config.dropout : 0.0f,
                              .seed = model->seed,
-                             .place = input(model, 0, SEO_PLACE_COUNT)};
+                             .place = input(model, 0, SEO_PLACE_COUNT),
+                             .hooks = args->hooks};
     *io = (seo_family_io){.ids = input(model, model->ids_at, rows),
                           .targets = input(model, model->targets_at, rows),
                           .losses = seo_tensor_1d(model->losses.data, SEO_DTYPE_F32, rows),
@@ -141,7 +149,7 @@ seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *args) 
     queued_pass queued = {.model = model, .io = &io};
     SEO_ASSERT(model->mode == SEO_MODEL_TRAIN);
     SEO_TRY(start_pass(model, args, true, &io));
-    seo_model_shape *shape = shape_of(model, args);
+    seo_model_shape *shape = args->hooks ? NULL : shape_of(model, args);
     if (shape) {
         SEO_TRY(seo_replay_run(&shape->replay, model->dev, queue_pass, &queued));
     } else {
@@ -154,7 +162,13 @@ done:
 
 seo_err seo_model_zero_grads(seo_model *model) {
     SEO_ASSERT(model->mode == SEO_MODEL_TRAIN);
-    return seo_device_zero(model->dev, model->grads.whole.data, model->grads.slab.bytes);
+    if (model->grads.layout == SEO_LAYOUT_WHOLE) {
+        return seo_device_zero(model->dev, model->grads.flat.data, model->grads.bytes);
+    }
+    const int64_t resident = model->shards.resident_count * seo_dtype_bytes(SEO_DTYPE_F32);
+    const seo_err err = seo_device_zero(model->dev, model->grads.flat.data, resident);
+    if (err != SEO_OK) return err;
+    return seo_device_zero(model->dev, model->grad_shard.flat.data, model->grad_shard.bytes);
 }
 
 /* Rows of logits without their padding. */

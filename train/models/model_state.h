@@ -26,13 +26,18 @@ struct seo_model {
     seo_device *dev;
     seo_model_mode mode;
     seo_dtype storage;
-    bool master; /* weights are f32 while storage is not */
+    seo_recompute recompute;
+    seo_device_facts facts;
     int64_t batch;
     uint64_t seed;
     seo_params params;
-    seo_param_set weights; /* what is trained, saved and read */
-    seo_param_set working; /* with masters: the copies in the storage type that passes read */
+    seo_shards shards;
+    seo_param_set weights; /* what is trained and saved */
+    seo_param_set working; /* in the storage type: what passes read, where that is not the weights:
+                            * with masters, and in windows */
+    bool has_working;
     seo_param_set grads;
+    seo_param_set grad_shard; /* with gradients in windows */
     seo_slab activations;
     void *activation_memory;
     seo_tensor losses; /* (B * T) f32 */
@@ -46,15 +51,16 @@ struct seo_model {
     seo_pass last; /* the pass whose activations are there */
 };
 
-/* model_memory.c: declares all tensors; takes their memory. */
-seo_err seo_model_plan(seo_model *model);
+/* model_memory.c: declares all tensors (the device is not needed); takes their memory. */
+seo_err seo_model_plan(seo_model *model, const seo_model_args *args);
 seo_err seo_model_take(seo_model *model);
+void seo_model_add_memory(const seo_model *model, seo_memory_table *out);
 /* model_pass.c: declares losses and inputs. */
 seo_err seo_model_plan_inputs(seo_model *model);
 
 /* What passes read. */
 static inline const seo_param_set *seo_model_read_set(const seo_model *model) {
-    return model->master ? &model->working : &model->weights;
+    return model->has_working ? &model->working : &model->weights;
 }
 
 #ifdef __cplusplus
