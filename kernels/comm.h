@@ -24,14 +24,13 @@
 #include "base/error.h"
 #include "base/tensor.h"
 #include "kernels/device.h"
+#include "kernels/sum_order.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct seo_comm seo_comm;
-
-typedef enum seo_sum_order { SEO_SUM_SEQUENCE, SEO_SUM_TREE } seo_sum_order;
 
 /* One rank, no library. */
 seo_err seo_comm_open_self(seo_comm **out);

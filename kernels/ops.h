@@ -27,6 +27,7 @@
 #include "base/rng.h"
 #include "base/tensor.h"
 #include "kernels/device.h"
+#include "kernels/sum_order.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -245,21 +246,31 @@ typedef struct seo_cross_entropy_args {
     bool with_gradient;
 } seo_cross_entropy_args;
 
-/* out[0] = (accumulate ? out[0] : 0) + sum of inp^2, in blocks of fixed size added in order, in f64
- * inside. */
+/* out[i] (= or +=) the sum over the rows of inp[p, i], in f32, in the order of p or as a balanced
+ * tree. The same bits as the collectives of comm.h have for the same parts and order. */
+typedef struct seo_fold_args {
+    seo_tensor out;      /* = or += (n) f32; may be one of inp's rows where it is overwritten */
+    seo_tensor inp;      /*    (p, n) f32 or bf16, on every device */
+    seo_sum_order order; /* TREE: p a power of two, up to SEO_SUM_TREE_MAX */
+    bool accumulate;     /* out += the sum */
+} seo_fold_args;
+
+/* out[j] = the sum of inp^2 over its j-th unit of SEO_SQUARES_UNIT elements, the last of which may
+ * be shorter; in f64 inside. A unit's sum does not depend on what lies around it. */
+enum { SEO_SQUARES_UNIT = 2048 };
 typedef struct seo_sum_squares_args {
-    seo_tensor out; /* = or += (1) f32 */
+    seo_tensor out; /* =  (units) f32, units = ceil(elements / SEO_SQUARES_UNIT) */
     seo_tensor inp; /*    any shape f32 */
-    bool accumulate;
 } seo_sum_squares_args;
 
 /* Global-norm clipping (Pascanu et al. 2013), kept on the device so that a step needs no round
- * trip: norm = sqrt(sum_squares);  hyper[SEO_HYPER_GRAD_FACTOR] = max_norm > 0 ? min(1, max_norm /
- * (norm + 1e-6)) : 1 A norm that is not finite gives factor 0. */
+ * trip: norm = sqrt(sum over j of sum_squares[j]), in f64 inside;
+ * hyper[SEO_HYPER_GRAD_FACTOR] = max_norm > 0 ? min(1, max_norm / (norm + 1e-6)) : 1
+ * A norm that is not finite gives factor 0. */
 typedef struct seo_clip_factor_args {
     seo_tensor norm;        /* =  (1) f32 */
     seo_tensor hyper;       /* =  (SEO_HYPER_COUNT) f32, the one element */
-    seo_tensor sum_squares; /*    (1) f32 */
+    seo_tensor sum_squares; /*    (units) f32, any number */
     float max_norm;         /*    0: no clipping */
 } seo_clip_factor_args;
 

@@ -1,6 +1,7 @@
 /* Rules of the elementwise operators, the loss, the reductions and the optimizer. */
 #include <math.h>
 
+#include "base/check.h"
 #include "kernels/rules.h"
 
 #define F32 SEO_DTYPE_F32
@@ -106,10 +107,36 @@ seo_err seo_rules_cross_entropy(const seo_backend *on, const seo_cross_entropy_a
     return r.err;
 }
 
+/* Only a whole row of f32 may be overwritten by the sum. */
+static bool fold_is_in_place(const seo_fold_args *a) {
+    const int64_t row_bytes = seo_tensor_bytes(&a->out);
+    const int64_t at = (const char *)a->out.data - (const char *)a->inp.data;
+    return !a->accumulate && a->inp.dtype == F32 && at >= 0 && at < seo_tensor_bytes(&a->inp) &&
+           at % row_bytes == 0;
+}
+
+seo_err seo_rules_fold(const seo_backend *on, const seo_fold_args *a) {
+    seo_rules r = {.op = "fold", .on = on};
+    seo_rule_arg(&r, a->inp.dtype != I32, "only f32 and bf16 are added");
+    seo_rule_shape(&r, SEO_NAMED(a, inp), a->inp.dtype,
+                   (seo_shape){"(p, n)", 2, {a->inp.dims[0], a->inp.dims[1]}});
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(n)", 1, {a->inp.dims[1]}});
+    const int64_t parts = a->inp.dims[0];
+    const bool tree = a->order == SEO_SUM_TREE;
+    seo_rule_arg(&r, tree || a->order == SEO_SUM_SEQUENCE, "there is no order %d", (int)a->order);
+    seo_rule_arg(&r, !tree || ((parts & (parts - 1)) == 0 && parts <= SEO_SUM_TREE_MAX),
+                 "a tree has a power of two of parts, up to %d, not %lld", SEO_SUM_TREE_MAX,
+                 (long long)parts);
+    if (r.err == SEO_OK && !fold_is_in_place(a)) seo_rule_apart(&r, &a->out, &a->inp);
+    return r.err;
+}
+
 seo_err seo_rules_sum_squares(const seo_backend *on, const seo_sum_squares_args *a) {
     seo_rules r = {.op = "sum_squares", .on = on};
     seo_rule_given(&r, SEO_NAMED(a, inp), F32);
-    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(1)", 1, {1}});
+    if (r.err != SEO_OK) return r.err;
+    const int64_t units = seo_div_up(seo_tensor_count(&a->inp), SEO_SQUARES_UNIT);
+    seo_rule_shape(&r, SEO_NAMED(a, out), F32, (seo_shape){"(units)", 1, {units}});
     seo_rule_apart(&r, &a->out, &a->inp);
     return r.err;
 }
@@ -117,7 +144,8 @@ seo_err seo_rules_sum_squares(const seo_backend *on, const seo_sum_squares_args 
 seo_err seo_rules_clip_factor(const seo_backend *on, const seo_clip_factor_args *a) {
     seo_rules r = {.op = "clip_factor", .on = on};
     seo_rule_shape(&r, SEO_NAMED(a, norm), F32, (seo_shape){"(1)", 1, {1}});
-    seo_rule_shape(&r, SEO_NAMED(a, sum_squares), F32, (seo_shape){"(1)", 1, {1}});
+    seo_rule_shape(&r, SEO_NAMED(a, sum_squares), F32,
+                   (seo_shape){"(units)", 1, {a->sum_squares.dims[0]}});
     seo_rule_shape(&r, SEO_NAMED(a, hyper), F32,
                    (seo_shape){"(SEO_HYPER_COUNT)", 1, {SEO_HYPER_COUNT}});
     seo_rule_arg(&r, a->max_norm >= 0 && isfinite(a->max_norm),

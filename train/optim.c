@@ -5,6 +5,9 @@
 
 #include "base/check.h"
 #include "train/replay.h"
+#include "train/shard.h"
+
+_Static_assert((int)SEO_SHARD_UNIT == (int)SEO_SQUARES_UNIT, "a rank sums up whole units");
 
 struct seo_optim {
     seo_model *model;
@@ -53,6 +56,8 @@ static seo_err plan_and_bind(seo_optim *o) {
     seo_err err = SEO_OK;
     const seo_params *params = seo_model_table(o->model);
     const seo_shards *shards = seo_model_shards(o->model);
+    const seo_tensor *grads = &seo_model_grads(o->model)->whole;
+    const int64_t units = seo_div_up(seo_tensor_count(grads), SEO_SQUARES_UNIT);
     const int64_t one = 1, hyper = SEO_HYPER_COUNT;
     SEO_TRY(seo_param_set_plan(&o->moment1, params, shards, SEO_LAYOUT_WHOLE, SEO_DTYPE_F32,
                                "first moments"));
@@ -61,7 +66,7 @@ static seo_err plan_and_bind(seo_optim *o) {
     const int64_t ranges = seo_max_i64(decay_ends(params, shards, NULL), 1);
     seo_slab_init(&o->slab, "optimizer scalars");
     SEO_TRY(seo_slab_add(&o->slab, "hyper", SEO_DTYPE_F32, 1, &hyper, &o->hyper));
-    SEO_TRY(seo_slab_add(&o->slab, "sum_squares", SEO_DTYPE_F32, 1, &one, &o->sum_squares));
+    SEO_TRY(seo_slab_add(&o->slab, "sum_squares", SEO_DTYPE_F32, 1, &units, &o->sum_squares));
     SEO_TRY(seo_slab_add(&o->slab, "norm", SEO_DTYPE_F32, 1, &one, &o->norm));
     SEO_TRY(seo_slab_add(&o->slab, "ranges", SEO_DTYPE_I32, 1, &ranges, &o->ranges));
     SEO_TRY(seo_param_set_bind(&o->moment1, o->dev));

@@ -1,10 +1,11 @@
-/* Sums whose order is fixed by the shape: a bias' gradient, the square sum of all gradients, the
- * clip factor; and the residual addition. */
+/* Sums whose order is fixed by the shape: a bias' gradient, parts of a sum, the squares of all
+ * gradients, the clip factor; and the residual addition. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/row_blocks.h"
+#include "kernels/fold.h"
 
 seo_err SEO_CPU_FN(add)(seo_device *dev, const seo_add_args *args) {
     const int64_t count = seo_tensor_count(&args->out);
@@ -49,45 +50,68 @@ seo_err SEO_CPU_FN(bias_bwd)(seo_device *dev, const seo_bias_bwd_args *a) {
     return SEO_OK;
 }
 
-enum { SQUARE_BLOCK = 32768, SQUARE_LANES = 32, SQUARE_GROUP = 1024 };
-
-static double square_block(const float *x, int64_t count) {
-    double lane[SQUARE_LANES] = {0};
-    int64_t i = 0;
-    for (; i + SQUARE_LANES <= count; i += SQUARE_LANES) {
-        for (int j = 0; j < SQUARE_LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+seo_err SEO_CPU_FN(fold)(seo_device *dev, const seo_fold_args *a) {
+    enum { CHUNK = 32 * SEO_FOLD_WIDTH };
+    const int64_t parts = a->inp.dims[0], n = a->inp.dims[1];
+    const seo_parts all = {.first = a->inp.data,
+                           .count = parts,
+                           .stride = n,
+                           .dtype = a->inp.dtype,
+                           .order = a->order};
+    float *out = a->out.data;
+#pragma omp parallel for num_threads(seo_cpu_threads(dev, parts *n)) schedule(static)
+    for (int64_t from = 0; from < n; from += CHUNK) {
+        seo_parts_fold(&all, out, a->accumulate, from, seo_min_i64(from + CHUNK, n));
     }
-    for (int j = 0; i < count; i++, j++) lane[j] += (double)x[i] * (double)x[i];
-    for (int half = SQUARE_LANES / 2; half > 0; half /= 2) {
+    return SEO_OK;
+}
+
+/* Sums that need not wait for each other, of elements 0, 32 ..., 1, 33 ...; then added as a tree.
+ */
+enum { SUM_LANES = 32 };
+
+static double add_lanes(double *lane) {
+    for (int half = SUM_LANES / 2; half > 0; half /= 2) {
         for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     }
     return lane[0];
 }
 
+static double sum_of_squares(const float *x, int64_t count) {
+    double lane[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= count; i += SUM_LANES) {
+        for (int j = 0; j < SUM_LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+    }
+    for (int j = 0; i < count; i++, j++) lane[j] += (double)x[i] * (double)x[i];
+    return add_lanes(lane);
+}
+
+static double sum_of(const float *x, int64_t count) {
+    double lane[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= count; i += SUM_LANES) {
+        for (int j = 0; j < SUM_LANES; j++) lane[j] += (double)x[i + j];
+    }
+    for (int j = 0; i < count; i++, j++) lane[j] += (double)x[i];
+    return add_lanes(lane);
+}
+
 seo_err SEO_CPU_FN(sum_squares)(seo_device *dev, const seo_sum_squares_args *a) {
     const int64_t count = seo_tensor_count(&a->inp);
-    const int64_t blocks = seo_div_up(count, SQUARE_BLOCK);
     const float *x = a->inp.data;
     float *out = a->out.data;
-    double total = a->accumulate ? (double)out[0] : 0.0;
-    /* Groups of blocks keep the list of parts small for any count. */
-    for (int64_t first = 0; first < blocks; first += SQUARE_GROUP) {
-        double parts[SQUARE_GROUP];
-        const int64_t n = seo_min_i64(SQUARE_GROUP, blocks - first);
-#pragma omp parallel for num_threads(seo_cpu_threads(dev, n *SQUARE_BLOCK)) schedule(static)
-        for (int64_t i = 0; i < n; i++) {
-            const int64_t from = (first + i) * SQUARE_BLOCK;
-            parts[i] = square_block(x + from, seo_min_i64(SQUARE_BLOCK, count - from));
-        }
-        for (int64_t i = 0; i < n; i++) total += parts[i];
+#pragma omp parallel for num_threads(seo_cpu_threads(dev, count)) schedule(static)
+    for (int64_t from = 0; from < count; from += SEO_SQUARES_UNIT) {
+        out[from / SEO_SQUARES_UNIT] =
+            (float)sum_of_squares(x + from, seo_min_i64(SEO_SQUARES_UNIT, count - from));
     }
-    out[0] = (float)total;
     return SEO_OK;
 }
 
 seo_err SEO_CPU_FN(clip_factor)(seo_device *dev, const seo_clip_factor_args *a) {
     (void)dev;
-    const float norm = sqrtf(*(const float *)a->sum_squares.data);
+    const float norm = (float)sqrt(sum_of(a->sum_squares.data, a->sum_squares.dims[0]));
     float factor = 1.0f;
     if (a->max_norm > 0) factor = fminf(1.0f, a->max_norm / (norm + 1e-6f));
     if (!isfinite(norm)) factor = 0.0f;

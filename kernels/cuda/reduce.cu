@@ -1,5 +1,5 @@
-/* Sums whose order is fixed by the shape: a bias' gradient, the square sum of all gradients, the
- * clip factor; and the residual addition. */
+/* Sums whose order is fixed by the shape: a bias' gradient, parts of a sum, the squares of all
+ * gradients, the clip factor; and the residual addition. */
 #include <math.h>
 
 #include "kernels/cuda/column_parts.cuh"
@@ -108,91 +108,188 @@ seo_err seo_cuda_bias_bwd(seo_device *dev, const seo_bias_bwd_args *a) {
     return seo_cuda_check(queued, "bias_bwd");
 }
 
+/* ---- fold ---- */
+
+/* What of the tree is kept in registers: the variant for up to 2^LEVELS parts. */
+enum { FOLD_LEVELS_FEW = 4, FOLD_RESIDENT = 2 };
+
+template <int N> SEO_DEVICE void add_to(float (&x)[N], const float (&left)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) x[i] = left[i] + x[i];
+}
+
+/* ((part 0 + part 1) + part 2) + ... */
+template <int N, class T>
+SEO_DEVICE void fold_sequence(float (&total)[N], const T *inp, int64_t stride, int64_t parts) {
+    load_f32(total, inp);
+#pragma unroll 4
+    for (int64_t p = 1; p < parts; p++) {
+        float next[N];
+        load_f32(next, inp + p * stride);
+#pragma unroll
+        for (int i = 0; i < N; i++) total[i] += next[i];
+    }
+}
+
+/* (0 + 1) + (2 + 3) ... as a binary counter: subtree[l] waits for its right neighbour of 2^l parts.
+ * All lanes have the same p, so none of the branches splits a warp. */
+template <int N, int LEVELS, class T>
+SEO_DEVICE void fold_tree(float (&total)[N], const T *inp, int64_t stride, int64_t parts) {
+    float subtree[LEVELS][N];
+#pragma unroll
+    for (int l = 0; l < LEVELS; l++) {
+#pragma unroll
+        for (int i = 0; i < N; i++) subtree[l][i] = 0.0f;
+    }
+    for (int64_t p = 0; p < parts; p++) {
+        load_f32(total, inp + p * stride);
+        bool carries = true;
+#pragma unroll
+        for (int l = 0; l < LEVELS; l++) {
+            const bool full = (p >> l & 1) != 0;
+            if (carries && full) add_to(total, subtree[l]);
+            if (carries && !full) {
+#pragma unroll
+                for (int i = 0; i < N; i++) subtree[l][i] = total[i];
+            }
+            carries = carries && full;
+        }
+    }
+}
+
+template <int N, int LEVELS, class T>
+SEO_DEVICE void fold_span(float *out, const T *inp, int64_t stride, int64_t parts,
+                          bool accumulate) {
+    float total[N] = {}; /* there is at least one part */
+    if constexpr (LEVELS == 0) {
+        fold_sequence(total, inp, stride, parts);
+    } else {
+        fold_tree<N, LEVELS>(total, inp, stride, parts);
+    }
+    if (accumulate) {
+        float before[N];
+        load_f32(before, out);
+        add_to(total, before);
+    }
+    store_f32(out, total);
+}
+
+/* Grid-stride over spans of N elements, then over the rest one by one. LEVELS 0: in sequence; else
+ * as a tree of up to 2^LEVELS parts. A thread has read all parts of an element before it writes it,
+ * so out may be one of them. No shared memory. N = SPAN demands rows that begin at multiples of 16
+ * bytes, else `spans` is 0. Bound: the bytes of all parts, read once. */
+template <int LEVELS, class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS, FOLD_RESIDENT)
+    fold_kernel(float *out, const T *inp, int64_t parts, int64_t spans, int64_t count,
+                bool accumulate) {
+    const int64_t first = thread_of_grid(), step = threads_of_grid();
+    for (int64_t i = first; i < spans; i += step) {
+        fold_span<SPAN, LEVELS>(out + i * SPAN, inp + i * SPAN, count, parts, accumulate);
+    }
+    for (int64_t i = spans * SPAN + first; i < count; i += step) {
+        fold_span<1, LEVELS>(out + i, inp + i, count, parts, accumulate);
+    }
+}
+
+template <int LEVELS, class T> static cudaError_t fold(seo_device *dev, const seo_fold_args *a) {
+    const int64_t parts = a->inp.dims[0], count = a->inp.dims[1];
+    const bool rows_fit = count % SPAN == 0 && spans_fit(a->out.data, a->inp.data);
+    const int64_t spans = rows_fit ? count / SPAN : 0;
+    return seo_launch(grid_over_elements(dev, spans, count), fold_kernel<LEVELS, T>,
+                      (float *)a->out.data, (const T *)a->inp.data, parts, spans, count,
+                      a->accumulate);
+}
+
+template <class T> static cudaError_t fold_by_order(seo_device *dev, const seo_fold_args *a) {
+    if (a->order == SEO_SUM_SEQUENCE) return fold<0, T>(dev, a);
+    if (a->inp.dims[0] <= 1 << FOLD_LEVELS_FEW) return fold<FOLD_LEVELS_FEW, T>(dev, a);
+    return fold<SEO_SUM_TREE_LEVELS, T>(dev, a);
+}
+
+seo_err seo_cuda_fold(seo_device *dev, const seo_fold_args *a) {
+    return seo_cuda_check(a->inp.dtype == SEO_DTYPE_BF16 ? fold_by_order<bf16>(dev, a)
+                                                         : fold_by_order<float>(dev, a),
+                          "fold");
+}
+
 /* ---- sum_squares, clip_factor ---- */
 
 enum {
-    SQUARE_THREADS = 256,
-    SQUARE_BLOCKS_MAX = 1024,
-    SQUARE_UNIT = SQUARE_THREADS * SPAN, /* elements that a block takes at a time */
-    SQUARE_LANES = 4                     /* sums of a thread, which need not wait for each other */
+    SQUARE_WARPS = 8,
+    SQUARE_THREADS = SQUARE_WARPS * WARP,
+    SQUARE_LANES = 4, /* sums of a thread, which need not wait for each other */
+    CLIP_THREADS = 1024
 };
 
-/* The same in every thread: over the lanes as a butterfly, over the warps in ascending order. */
-SEO_DEVICE double block_sum(double x, double (&warp_total)[SQUARE_THREADS / WARP]) {
+/* The same in every lane, as a butterfly. */
+SEO_DEVICE double warp_sum(double x) {
 #pragma unroll
     for (int offset = WARP / 2; offset > 0; offset /= 2) {
         x += __shfl_xor_sync(FULL_WARP, x, offset);
     }
-    if (threadIdx.x % WARP == 0) warp_total[threadIdx.x / WARP] = x;
-    __syncthreads();
-    double total = 0.0;
-#pragma unroll
-    for (int w = 0; w < SQUARE_THREADS / WARP; w++) total += warp_total[w];
-    return total;
+    return x;
 }
 
-/* parts[b] = the sum of squares of the b-th slice of `each` elements, a multiple of SQUARE_UNIT.
- * A thread squares and adds in f64 what it reads, in ascending order: element i of a span goes to
- * its sum i % 4, and what follows the last whole span to its first one. 64 bytes of shared memory.
- * N = SPAN demands an address that is a multiple of 16 bytes. Bound: 4 bytes an element; on devices
- * with few f64 units, two f64 instructions an element. */
-template <int N>
+/* out[u] = the sum of squares of unit u, a warp's work. A lane takes spans of 8 elements, every
+ * 32nd, and squares and adds them in f64 in ascending order: element i of a span goes to its sum
+ * i % 4. SPANS says how they are read, which changes nothing else: as spans, from an address that
+ * is a multiple of 16 bytes, or one by one. Grid-stride over the units. No shared memory. Bound: 4
+ * bytes an element; on devices with few f64 units, two f64 instructions an element. */
+template <bool SPANS>
 __global__ void __launch_bounds__(SQUARE_THREADS)
-    sum_squares_kernel(double *parts, const float *inp, int64_t each, int64_t count) {
-    SEO_SHARED(double, warp_total, SQUARE_THREADS / WARP);
-    const int64_t from = blockIdx.x * each, end = min(count, from + each);
-    const int64_t whole = from + (end - from) / N * N;
-    double sum[SQUARE_LANES] = {};
-#pragma unroll 2
-    for (int64_t i = from + (int64_t)threadIdx.x * N; i < whole; i += SQUARE_THREADS * N) {
-        float x[N];
-        load_f32(x, inp + i);
+    sum_squares_kernel(float *out, const float *inp, int64_t units, int64_t count) {
+    const int64_t lane = threadIdx.x % WARP;
+    const int64_t warps = (int64_t)gridDim.x * SQUARE_WARPS;
+    for (int64_t u = (int64_t)blockIdx.x * SQUARE_WARPS + threadIdx.x / WARP; u < units;
+         u += warps) {
+        const int64_t from = u * SEO_SQUARES_UNIT, end = min(count, from + SEO_SQUARES_UNIT);
+        double sum[SQUARE_LANES] = {};
+#pragma unroll 4
+        for (int64_t i = from + lane * SPAN; i < end; i += WARP * SPAN) {
+            float x[SPAN] = {};
+            if (SPANS && i + SPAN <= end) {
+                load_f32(x, inp + i);
+            } else {
 #pragma unroll
-        for (int j = 0; j < N; j++) {
-            sum[j % SQUARE_LANES] = fma((double)x[j], (double)x[j], sum[j % SQUARE_LANES]);
+                for (int j = 0; j < SPAN; j++) x[j] = i + j < end ? inp[i + j] : 0.0f;
+            }
+#pragma unroll
+            for (int j = 0; j < SPAN; j++) {
+                sum[j % SQUARE_LANES] = fma((double)x[j], (double)x[j], sum[j % SQUARE_LANES]);
+            }
         }
+        const double total = warp_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        if (lane == 0) out[u] = (float)total;
     }
-    for (int64_t i = whole + threadIdx.x; i < end; i += SQUARE_THREADS) {
-        sum[0] = fma((double)inp[i], (double)inp[i], sum[0]);
-    }
-    const double total = block_sum((sum[0] + sum[1]) + (sum[2] + sum[3]), warp_total);
-    if (threadIdx.x == 0) parts[blockIdx.x] = total;
-}
-
-/* out = (accumulate ? out : 0) + the sum of `count` parts. One block; thread t adds parts t, t +
- * 256 ..., then as block_sum. */
-static __global__ void __launch_bounds__(SQUARE_THREADS)
-    sum_squares_finish_kernel(float *out, const double *parts, int64_t count, bool accumulate) {
-    SEO_SHARED(double, warp_total, SQUARE_THREADS / WARP);
-    double sum = 0.0;
-    for (int64_t i = threadIdx.x; i < count; i += SQUARE_THREADS) sum += parts[i];
-    const double total = block_sum(sum, warp_total);
-    if (threadIdx.x == 0) *out = (float)((accumulate ? (double)*out : 0.0) + total);
 }
 
 seo_err seo_cuda_sum_squares(seo_device *dev, const seo_sum_squares_args *a) {
-    const int64_t count = seo_tensor_count(&a->inp);
-    const int64_t units = seo_div_up(seo_div_up(count, SQUARE_UNIT), SQUARE_BLOCKS_MAX);
-    const int64_t each = units * SQUARE_UNIT, blocks = seo_div_up(count, each);
-    const cudaStream_t stream = seo_cuda_of(dev)->stream;
-    double *parts = (double *)dev->scratch;
+    const int64_t count = seo_tensor_count(&a->inp), units = a->out.dims[0];
     const float *inp = (const float *)a->inp.data;
-    const seo_grid grid = {dim3((unsigned)blocks), dim3(SQUARE_THREADS), 0, stream};
-    const bool spans = spans_fit(inp);
-    cudaError_t queued = seo_launch(grid, spans ? sum_squares_kernel<SPAN> : sum_squares_kernel<1>,
-                                    parts, inp, each, count);
-    if (queued == cudaSuccess) {
-        const seo_grid one = {dim3(1), dim3(SQUARE_THREADS), 0, stream};
-        queued = seo_launch(one, sum_squares_finish_kernel, (float *)a->out.data,
-                            (const double *)parts, blocks, a->accumulate);
-    }
-    return seo_cuda_check(queued, "sum_squares");
+    return seo_cuda_check(
+        seo_launch(grid_over(dev, units, SQUARE_WARPS, SQUARE_THREADS),
+                   spans_fit(inp) ? sum_squares_kernel<true> : sum_squares_kernel<false>,
+                   (float *)a->out.data, inp, units, count),
+        "sum_squares");
 }
 
-/* One thread; nothing to be bound by. */
-static __global__ void clip_factor_kernel(float *norm_out, float *hyper, const float *sum_squares,
-                                          float max_norm) {
-    const float norm = __fsqrt_rn(*sum_squares);
+/* One block: thread t adds sums t, t + 1024 ... in f64, the lanes are added as a butterfly, the
+ * warps in ascending order. 256 bytes of shared memory. Bound: the latency of units / 1024 loads,
+ * eight of which are under way together. */
+static __global__ void __launch_bounds__(CLIP_THREADS)
+    clip_factor_kernel(float *norm_out, float *hyper, const float *sum_squares, int64_t units,
+                       float max_norm) {
+    SEO_SHARED(double, warp_total, CLIP_THREADS / WARP);
+    double sum = 0.0;
+#pragma unroll 8
+    for (int64_t u = threadIdx.x; u < units; u += CLIP_THREADS) sum += (double)sum_squares[u];
+    const double of_warp = warp_sum(sum);
+    if (threadIdx.x % WARP == 0) warp_total[threadIdx.x / WARP] = of_warp;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    double total = 0.0;
+    for (int w = 0; w < CLIP_THREADS / WARP; w++) total += warp_total[w];
+    const float norm = (float)sqrt(total);
     float factor = 1.0f;
     if (max_norm > 0.0f) factor = fminf(1.0f, __fdiv_rn(max_norm, norm + 1e-6f));
     if (!(norm < INFINITY)) factor = 0.0f;
@@ -201,9 +298,9 @@ static __global__ void clip_factor_kernel(float *norm_out, float *hyper, const f
 }
 
 seo_err seo_cuda_clip_factor(seo_device *dev, const seo_clip_factor_args *a) {
-    const seo_grid one = {dim3(1), dim3(1), 0, seo_cuda_of(dev)->stream};
+    const seo_grid one = {dim3(1), dim3(CLIP_THREADS), 0, seo_cuda_of(dev)->stream};
     return seo_cuda_check(seo_launch(one, clip_factor_kernel, (float *)a->norm.data,
                                      (float *)a->hyper.data, (const float *)a->sum_squares.data,
-                                     a->max_norm),
+                                     a->sum_squares.dims[0], a->max_norm),
                           "clip_factor");
 }

@@ -295,7 +295,7 @@ static seo_err run_sum_squares(seo_device *dev, const void *args) {
     return seo_sum_squares(dev, args);
 }
 
-static seo_err make_adamw(gpu_bench *b, int64_t count, seo_adamw_args *a, seo_tensor *one) {
+static seo_err make_adamw(gpu_bench *b, int64_t count, seo_adamw_args *a, seo_tensor *sums) {
     seo_err err = SEO_OK;
     const float hyper[SEO_HYPER_COUNT] = {1e-4f, 1, 1, 1, 1};
     SEO_TRY(gpu_bench_random(b, F32, 1, count, 0.02f, &a->param));
@@ -308,8 +308,8 @@ static seo_err make_adamw(gpu_bench *b, int64_t count, seo_adamw_args *a, seo_te
     SEO_TRY(gpu_bench_zeros(b, F32, 1, SEO_HYPER_COUNT, &a->hyper));
     SEO_TRY(seo_device_copy_in(b->own, a->hyper.data, hyper, sizeof hyper));
     a->hyper = flat(a->hyper);
-    SEO_TRY(gpu_bench_zeros(b, F32, 1, 1, one));
-    *one = flat(*one);
+    SEO_TRY(gpu_bench_zeros(b, F32, 1, seo_div_up(count, SEO_SQUARES_UNIT), sums));
+    *sums = flat(*sums);
     SEO_TRY(seo_device_sync(b->own));
 done:
     return err;

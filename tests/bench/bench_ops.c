@@ -28,7 +28,7 @@ enum {
 typedef struct bench {
     seo_device *dev;
     float *pool; /* PARAMS floats four times: x, y, z and one more */
-    seo_tensor ids, hyper, one;
+    seo_tensor ids, hyper, sums;
     double copy; /* GB/s */
 } bench;
 
@@ -142,7 +142,14 @@ static seo_err run_cross_entropy(const bench *b) {
 }
 static seo_err run_sum_squares(const bench *b) {
     return seo_sum_squares(b->dev,
-                           &(seo_sum_squares_args){.out = b->one, .inp = part(b, 0, 1, PARAMS)});
+                           &(seo_sum_squares_args){.out = b->sums, .inp = part(b, 0, 1, PARAMS)});
+}
+static seo_err run_fold(const bench *b) {
+    seo_tensor parts = part(b, 0, 4, PARAMS / 4);
+    return seo_fold(b->dev, &(seo_fold_args){.out = seo_tensor_1d(part(b, 1, 1, 1).data,
+                                                                  SEO_DTYPE_F32, PARAMS / 4),
+                                             .inp = parts,
+                                             .order = SEO_SUM_TREE});
 }
 static seo_err run_adamw(const bench *b) {
     return seo_adamw(b->dev, &(seo_adamw_args){.param = part(b, 0, 1, PARAMS),
@@ -175,6 +182,7 @@ static const struct {
     {"gelu_bwd erf", run_gelu_bwd_erf, 12.0 * R *F},
     {"dropout", run_dropout, 8.0 * R *F},
     {"cross_entropy", run_cross_entropy, 8.0 * LOSS_ROWS *PADDED},
+    {"fold, tree of 4", run_fold, 5.0 * PARAMS},
     {"sum_squares", run_sum_squares, 4.0 * PARAMS},
     {"adamw", run_adamw, 28.0 * PARAMS},
 };
@@ -193,8 +201,8 @@ static seo_err setup(bench *b) {
     SEO_TRY(seo_device_alloc(b->dev, sizeof hyper, &memory));
     SEO_TRY(seo_device_copy_in(b->dev, memory, hyper, sizeof hyper));
     b->hyper = seo_tensor_1d(memory, SEO_DTYPE_F32, SEO_HYPER_COUNT);
-    SEO_TRY(seo_device_alloc(b->dev, 4, &memory));
-    b->one = seo_tensor_1d(memory, SEO_DTYPE_F32, 1);
+    SEO_TRY(seo_device_alloc(b->dev, PARAMS / SEO_SQUARES_UNIT * 4, &memory));
+    b->sums = seo_tensor_1d(memory, SEO_DTYPE_F32, PARAMS / SEO_SQUARES_UNIT);
     SEO_TRY(seo_device_alloc(b->dev, R * sizeof *ids, &memory));
     ids = memory;
     for (int64_t i = 0; i < R; i++) ids[i] = (int32_t)((uint32_t)(i * 40503) % (PARAMS / C));

@@ -144,10 +144,9 @@ static void run_sum_squares(seo_device *dev, const void *input, float *out) {
     const sums *s = input;
     float *x = new_f32(s->rows);
     fill_whole(x, s->rows, -3, 3, 6);
-    seo_sum_squares_args a = {.out = put(dev, f32_1d(1), (const float[]){5}),
-                              .inp = put(dev, f32_1d(s->rows), x),
-                              .accumulate = true};
-    must(seo_sum_squares(dev, &a));
+    const int64_t units = seo_div_up(s->rows, SEO_SQUARES_UNIT);
+    seo_sum_squares_args a = {.out = put(dev, f32_1d(units), NULL),
+                              .inp = put(dev, f32_1d(s->rows), x)};
     must(seo_sum_squares(dev, &a));
     get(dev, &a.out, out);
     seo_device_free(dev, a.out.data);
@@ -197,7 +196,8 @@ static void adds_what_the_cpu_adds(void **state) {
     }
     static const sums flat[] = {{1, 0, 0}, {2049, 0, 0}, {70001, 0, 0}};
     for (int64_t i = 0; i < SEO_COUNT_OF(flat); i++) {
-        same_as_cpu("sum_squares", 1, run_sum_squares, &flat[i]);
+        const int64_t units = seo_div_up(flat[i].rows, SEO_SQUARES_UNIT);
+        same_as_cpu("sum_squares", units, run_sum_squares, &flat[i]);
     }
     static const sums tables[] = {{2, 1, 1}, {400, 8, 5}, {300, 7, 90}, {140, 264, 3}};
     for (int64_t i = 0; i < SEO_COUNT_OF(tables); i++) {

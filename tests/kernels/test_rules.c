@@ -232,11 +232,23 @@ static void training(void **state) {
     REFUSES(cross_entropy, loss, a.targets = T(2, 4), SEO_ERR_SHAPE, "targets must be i32");
     REFUSES(cross_entropy, loss, a.grad_scale = NAN, SEO_ERR_ARG, "grad_scale");
     const seo_sum_squares_args sum = {.out = T(0, 1), .inp = T(1, 9)};
-    REFUSES(sum_squares, sum, a.out = T(0, 2), SEO_ERR_SHAPE, "out must be (1) = (1), is (2)");
+    REFUSES(sum_squares, sum, a.out = T(0, 2), SEO_ERR_SHAPE, "out must be (units) = (1), is (2)");
+    REFUSES(sum_squares, sum, a.inp = T(1, 3, 683), SEO_ERR_SHAPE, "out must be (units) = (2)");
+    const seo_fold_args fold = {.out = T(0, 6), .inp = T(1, 4, 6)};
+    REFUSES(fold, fold, a.out = T(0, 4), SEO_ERR_SHAPE, "out must be (n) = (6), is (4)");
+    REFUSES(fold, fold, a.out = bf16(a.out), SEO_ERR_SHAPE, "out must be f32");
+    REFUSES(fold, fold, a.inp = i32(a.inp), SEO_ERR_ARG, "only f32 and bf16");
+    REFUSES(fold, fold, a.inp = T(1, 24), SEO_ERR_SHAPE, "inp must be (p, n)");
+    REFUSES(fold, fold, a.order = (seo_sum_order)2, SEO_ERR_ARG, "there is no order 2");
+    REFUSES(fold, fold, (a.inp = T(1, 3, 6), a.order = SEO_SUM_TREE), SEO_ERR_ARG,
+            "a tree has a power of two of parts, up to 4096, not 3");
+    REFUSES(fold, fold, (a.inp = T(1, 8192, 6), a.order = SEO_SUM_TREE), SEO_ERR_ARG, "not 8192");
     const seo_clip_factor_args clip = {
         .norm = T(0, 1), .hyper = T(1, SEO_HYPER_COUNT), .sum_squares = T(2, 1)};
     REFUSES(clip_factor, clip, a.hyper = T(1, 3), SEO_ERR_SHAPE, "hyper must be (SEO_HYPER_COUNT)");
     REFUSES(clip_factor, clip, a.max_norm = -1, SEO_ERR_ARG, "max_norm");
+    REFUSES(clip_factor, clip, a.sum_squares = T(2, 2, 3), SEO_ERR_SHAPE,
+            "sum_squares must be (units)");
     REFUSES(clip_factor, clip, a.norm.rank = 0, SEO_ERR_SHAPE, "norm must be given");
     const seo_adamw_args adamw = {.param = T(0, 2, 3),
                                   .m = T(1, 2, 3),
