@@ -13,8 +13,9 @@
 struct seo_dataset {
     char *name;
     seo_manifest manifest;
-    seo_shard **shards;   /* of this split */
-    int64_t *first_token; /* of each shard in the split, shard_count + 1 */
+    seo_shard **shards;      /* of this split */
+    int64_t *first_token;    /* of each shard in the split, shard_count + 1 */
+    int64_t *first_document; /* likewise */
     int64_t shard_count;
     int64_t first_entry; /* of this split in the manifest */
     seo_dataset_info info;
@@ -27,6 +28,7 @@ void seo_dataset_close(seo_dataset *ds) {
     }
     free(ds->shards);
     free(ds->first_token);
+    free(ds->first_document);
     free(ds->name);
     seo_manifest_free(&ds->manifest);
     free(ds);
@@ -52,7 +54,8 @@ static seo_err open_shards(seo_dataset *ds, const char *folder) {
     char path[SEO_PATH_MAX];
     ds->shards = calloc((size_t)ds->shard_count, sizeof(seo_shard *));
     ds->first_token = calloc((size_t)ds->shard_count + 1, sizeof *ds->first_token);
-    if (ds->shards == NULL || ds->first_token == NULL) {
+    ds->first_document = calloc((size_t)ds->shard_count + 1, sizeof *ds->first_document);
+    if (ds->shards == NULL || ds->first_token == NULL || ds->first_document == NULL) {
         return SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory", folder);
     }
     for (int64_t i = 0; i < ds->shard_count; i++) {
@@ -60,7 +63,7 @@ static seo_err open_shards(seo_dataset *ds, const char *folder) {
         SEO_TRY(seo_path_join(path, folder, entry->file));
         SEO_TRY(seo_shard_open(path, &ds->manifest, entry, &ds->shards[i]));
         ds->first_token[i + 1] = ds->first_token[i] + entry->token_count;
-        ds->info.document_count += entry->document_count;
+        ds->first_document[i + 1] = ds->first_document[i] + entry->document_count;
         ds->info.byte_count += entry->text_bytes;
     }
 done:
@@ -70,6 +73,7 @@ done:
 static void fill_info(seo_dataset *ds) {
     const seo_manifest *m = &ds->manifest;
     ds->info.token_count = ds->first_token[ds->shard_count];
+    ds->info.document_count = ds->first_document[ds->shard_count];
     ds->info.vocab_size = m->vocab_size;
     ds->info.eot_id = m->eot_id;
     ds->info.shard_count = ds->shard_count;
@@ -178,7 +182,8 @@ seo_err seo_dataset_document_at(seo_dataset *ds, int64_t at, seo_document_span *
             high = middle;
         }
     }
-    *out = (seo_document_span){.first_token = ds->first_token[s] + (int64_t)offsets[low],
+    *out = (seo_document_span){.index = ds->first_document[s] + low,
+                               .first_token = ds->first_token[s] + (int64_t)offsets[low],
                                .token_count = (int64_t)(offsets[low + 1] - offsets[low]),
                                .source = seo_shard_doc_source(ds->shards[s])[low]};
     return SEO_OK;

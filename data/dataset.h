@@ -45,8 +45,9 @@ seo_err seo_dataset_read(seo_dataset *ds, int64_t first, int64_t count, int32_t 
 /* Asks the system to bring tokens [first, first + count) into memory; does not wait. */
 void seo_dataset_prefetch(const seo_dataset *ds, int64_t first, int64_t count);
 
-/* The document that holds token `at`: its token range and its source. */
+/* The document that holds token `at`: its place in the split, its token range and its source. */
 typedef struct seo_document_span {
+    int64_t index; /* of [0, document_count) */
     int64_t first_token, token_count, source;
 } seo_document_span;
 seo_err seo_dataset_document_at(seo_dataset *ds, int64_t at, seo_document_span *out);

@@ -61,11 +61,15 @@ static void make_groups(const seo_loader *loader, slot *s) {
     }
 }
 
+seo_order_place seo_loader_place(const seo_loader *loader, int64_t step, int64_t j) {
+    SEO_ASSERT(j >= 0 && j < loader->batch_sequences);
+    return seo_order_at(loader->order, step * loader->batch_sequences + j);
+}
+
 static seo_err fetch(const seo_loader *loader, slot *s) {
     const int64_t width = loader->seq_len + 1;
     for (int64_t r = 0; r < loader->local_count; r++) {
-        const int64_t g = s->step * loader->batch_sequences + loader->first_sequence + r;
-        const seo_order_place place = seo_order_at(loader->order, g);
+        const seo_order_place place = seo_loader_place(loader, s->step, loader->first_sequence + r);
         const seo_err err =
             seo_dataset_read(loader->datasets[place.source], place.window * loader->seq_len, width,
                              s->tokens + r * width);

@@ -48,6 +48,9 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out);
 /* The batch of `step` >= 0. Asking for step + 1 after step costs no wait; any other step is fetched
  * on demand. */
 seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out);
+/* Where sequence j of the whole global batch of `step` comes from, j of [0, batch_sequences): also
+ * of those that are other ranks'. */
+seo_order_place seo_loader_place(const seo_loader *loader, int64_t step, int64_t j);
 void seo_loader_close(seo_loader *loader);
 
 #ifdef __cplusplus

@@ -172,6 +172,7 @@ void seo_metrics_write(seo_metrics *m, const seo_metrics_record *r) {
     add_number(&line, "lr", r->lr);
     seo_buf_format(&line, ", \"tokens\": %lld", (long long)r->tokens);
     if (r->skipped) seo_buf_text(&line, ", \"skipped\": true");
+    if (r->spike) seo_buf_text(&line, ", \"spike\": true");
     if (r->eval) add_eval(&line, r->eval);
     seo_buf_text(&line, ", \"time\": {");
     add_time(&line, "\"tokens_per_s\": ", r->tokens_per_s);

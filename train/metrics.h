@@ -1,10 +1,11 @@
 /* metrics.jsonl: one JSON object a step, in order, flushed every step.
  *
  *   {"step": 1, "loss": 10.9, "loss_mean": 10.9, "grad_norm": 2.1, "lr": 6e-06, "tokens": 524288,
- *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,      where it was
- * evaluated "skipped": true,                                             where the update was left
- * out "time": {"tokens_per_s": ..., "ms": ..., "data_wait_ms": ..., "memory_bytes": ..., "eta_s":
- * ...}}
+ *    "skipped": true,      where the update was left out
+ *    "spike": true,        where the loss was found to be one (train.spike_sigma)
+ *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,   where it was evaluated
+ *    "time": {"tokens_per_s": ..., "ms": ..., "data_wait_ms": ..., "memory_bytes": ...,
+ *             "eta_s": ...}}
  *
  * Apart from "time", which comes last, the same run gives the same bytes. A number that is not
  * finite is null. On a resume the file is cut to the steps that the checkpoint has.
@@ -32,7 +33,7 @@ typedef struct seo_metrics_record {
     int64_t step; /* 1 is the first */
     double loss, loss_mean, grad_norm, lr;
     int64_t tokens; /* since the run's beginning */
-    bool skipped;
+    bool skipped, spike;
     const seo_metrics_eval *eval; /* NULL where there was none */
     double tokens_per_s, ms, data_wait_ms, eta_s;
     int64_t memory_bytes;

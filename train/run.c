@@ -10,9 +10,6 @@
 #include "train/run_state.h"
 #include "train/signal.h"
 
-/* Steps in a row that may be not finite. */
-enum { BAD_STEPS_MAX = 10 };
-
 /* Weight of a new loss in the running mean, and of a new step's time. */
 static const double k_loss_share = 0.05, k_time_share = 0.1;
 
@@ -82,12 +79,40 @@ static seo_err evaluate(seo_run *run) {
     return SEO_OK;
 }
 
+bool seo_run_veto(void *context, double loss) {
+    seo_run *run = context;
+    run->spike = seo_spike_judge(&run->config.train, run->spike_window, run->spike_count, loss);
+    return run->spike.found && run->config.train.on_spike == SEO_SPIKE_SKIP;
+}
+
+/* Too many updates in a row were left out. */
+static seo_err give_up(const seo_run *run) {
+    seo_buf text = {0};
+    seo_run_add_suspects(run, &text);
+    const bool told = text.data && !text.failed;
+    const seo_err err = SEO_FAIL(
+        SEO_ERR_NUMERIC,
+        "%lld steps in a row up to step %lld had no finite loss or gradient, or were spikes that "
+        "are left out (train.max_bad_steps). Go on from an earlier checkpoint with a lower "
+        "optimizer.lr (--allow optimizer.lr), or look at the data. %s%s",
+        (long long)run->bad_in_row, (long long)run->state.step,
+        told ? "Sequences without a finite loss:"
+             : "No sequence had a loss that is not finite: the warnings above name the highest",
+        told ? text.data : "");
+    seo_buf_free(&text);
+    return err;
+}
+
 /* The state after a step: what the next one, a checkpoint and the step line start from. */
 static seo_err count_step(seo_run *run, int64_t number, const seo_step_result *r) {
     seo_ckpt_state *s = &run->state;
     s->step = number;
     s->tokens += r->tokens;
     if (r->finite) {
+        seo_spike_add(&run->config.train, run->spike_window, &run->spike_count, r->loss);
+    }
+    if (run->spike.found) seo_run_show_spike(run, r);
+    if (r->finite && !r->vetoed) {
         run->bad_in_row = 0;
         const bool first = number - 1 == s->skipped_steps;
         s->loss_mean = first ? r->loss : s->loss_mean + k_loss_share * (r->loss - s->loss_mean);
@@ -95,14 +120,9 @@ static seo_err count_step(seo_run *run, int64_t number, const seo_step_result *r
     }
     s->skipped_steps++;
     run->bad_in_row++;
-    seo_run_show_bad_step(run, r);
-    if (run->bad_in_row < BAD_STEPS_MAX) return SEO_OK;
-    return SEO_FAIL(
-        SEO_ERR_NUMERIC,
-        "%d steps in a row up to step %lld had no finite loss or gradient (the warnings "
-        "above name what fed them). Go on from an earlier checkpoint with a lower "
-        "optimizer.lr (--allow optimizer.lr), or look at the data",
-        BAD_STEPS_MAX, (long long)number);
+    if (!r->finite) seo_run_show_bad_step(run, r);
+    seo_run_note_suspects(run, r);
+    return run->bad_in_row < run->config.train.max_bad_steps ? SEO_OK : give_up(run);
 }
 
 static void write_metrics(seo_run *run, const seo_step_result *r, double seconds) {
@@ -114,7 +134,8 @@ static void write_metrics(seo_run *run, const seo_step_result *r, double seconds
                               .grad_norm = r->grad_norm,
                               .lr = r->lr,
                               .tokens = run->state.tokens,
-                              .skipped = !r->finite,
+                              .skipped = !r->finite || r->vetoed,
+                              .spike = run->spike.found,
                               .eval = run->eval_step == run->state.step ? &run->eval : NULL,
                               .tokens_per_s = (double)r->tokens / seconds,
                               .ms = seconds * 1e3,
@@ -129,6 +150,7 @@ static seo_err one_step(seo_run *run, int64_t number) {
     seo_step_result result;
     seo_run_clock *clock = &run->clock;
     const double start = seo_clock_s();
+    run->spike = (seo_spike){0};
     SEO_TRY(seo_step_run(run->step, number, number - 1 - run->state.skipped_steps, &result));
     const double seconds = seo_clock_s() - start;
     const bool first = number == clock->first_step;

@@ -127,10 +127,13 @@ done:
 static seo_err open_step(seo_run *run) {
     seo_err err = SEO_OK;
     const seo_config *c = &run->config;
-    SEO_TRY(seo_step_open(
-        &(seo_step_args){
-            .config = c, .model = run->model, .optim = run->optim, .loader = run->loader},
-        &run->step));
+    SEO_TRY(seo_step_open(&(seo_step_args){.config = c,
+                                           .model = run->model,
+                                           .optim = run->optim,
+                                           .loader = run->loader,
+                                           .veto = seo_run_veto,
+                                           .veto_context = run},
+                          &run->step));
     seo_device_seal(run->dev);
 done:
     return err;

@@ -122,33 +122,6 @@ void seo_run_show_eval(const seo_run *run, const seo_eval_result *r) {
              seo_format_count(tokens, r->tokens));
 }
 
-/* "window 12 of FOLDER (train), tokens 768 to 832" for sequence s of the batch. */
-static void describe_sequence(const seo_run *run, const seo_batch *batch, int64_t s, char *out,
-                              size_t room) {
-    const seo_order_place place = batch->places[s];
-    const int64_t first = place.window * batch->seq_len;
-    seo_dataset *dataset = run->datasets[place.source];
-    seo_document_span document = {0};
-    char where[128] = "";
-    if (seo_dataset_document_at(dataset, first, &document) == SEO_OK) {
-        snprintf(where, sizeof where, ", in the document that begins at token %lld",
-                 (long long)document.first_token);
-    }
-    snprintf(out, room, "window %lld of %s (tokens %lld to %lld%s)", (long long)place.window,
-             seo_dataset_name(dataset), (long long)first, (long long)(first + batch->seq_len),
-             where);
-}
-
-void seo_run_show_bad_step(const seo_run *run, const seo_step_result *r) {
-    char what[512];
-    const int64_t s = seo_max_i64(r->bad_sequence, 0);
-    describe_sequence(run, &r->batch, s, what, sizeof what);
-    seo_warn("step %lld: loss %g, gradient norm %g: the update is left out (%lld in a row). "
-             "%s sequence: %s",
-             (long long)run->state.step, r->loss, r->grad_norm, (long long)run->bad_in_row,
-             r->bad_sequence >= 0 ? "First bad" : "No loss is bad; first", what);
-}
-
 static void summary_training(const seo_run *run) {
     char steps[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], time[SEO_SHORT_TEXT], rate[SEO_SHORT_TEXT];
     const seo_run_clock *clock = &run->clock;
@@ -161,7 +134,7 @@ static void summary_training(const seo_run *run) {
         seo_format_count(rate, clock->train_s > 0 ? (int64_t)(tokens_here / clock->train_s) : 0));
     seo_info("loss mean   %.4f, from %.4f", run->state.loss_mean, clock->first_loss_mean);
     if (run->state.skipped_steps > 0) {
-        seo_warn("%lld steps were not finite and left the model as it was",
+        seo_warn("the updates of %lld steps were left out: not finite, or spikes",
                  (long long)run->state.skipped_steps);
     }
 }

@@ -14,6 +14,7 @@
 #include "train/restore.h"
 #include "train/run.h"
 #include "train/run_dir.h"
+#include "train/spike.h"
 #include "train/step.h"
 
 #ifdef __cplusplus
@@ -32,6 +33,12 @@ typedef struct seo_run_clock {
     int64_t next_shown;     /* the next step of the logarithmic series */
     double first_loss_mean; /* after this attempt's first step */
 } seo_run_clock;
+
+/* A sequence without a finite loss. */
+enum { SEO_RUN_SUSPECTS = 16 };
+typedef struct seo_run_suspect {
+    int64_t step, sequence;
+} seo_run_suspect;
 
 typedef struct seo_run {
     const seo_train_args *args;
@@ -57,9 +64,14 @@ typedef struct seo_run {
 
     seo_ckpt *resumed_from; /* open until its tensors are read */
     char resumed_path[SEO_PATH_MAX];
-    seo_ckpt_state state;  /* after the last whole step */
-    int64_t saved_step;    /* of the last checkpoint that was asked for; -1: none */
-    int64_t bad_in_row;    /* steps in a row that were not finite */
+    seo_ckpt_state state; /* after the last whole step */
+    int64_t saved_step;   /* of the last checkpoint that was asked for; -1: none */
+    int64_t bad_in_row;   /* steps in a row whose update was left out */
+    seo_run_suspect suspects[SEO_RUN_SUSPECTS];       /* the first of those steps */
+    int64_t suspect_count;                            /* of them all, also those not kept */
+    double spike_window[SEO_CONFIG_SPIKE_WINDOW_MAX]; /* finite losses, oldest first */
+    int64_t spike_count;
+    seo_spike spike;       /* what the last step's loss was found to be */
     seo_metrics_eval eval; /* the last one */
     int64_t eval_step;     /* its step; 0: none */
     seo_run_clock clock;
@@ -78,16 +90,27 @@ seo_err seo_run_load(seo_run *run);
 /* Sets what an earlier run left in the folder aside. */
 seo_err seo_run_set_aside(const seo_run *run);
 
+/* run.c: whether a step's update is left out for its loss; see seo_step_args. The run is the
+ * context. */
+bool seo_run_veto(void *context, double loss);
+
 /* run_report.c */
 void seo_run_banner(const seo_run *run);
 void seo_run_show_step(seo_run *run, const seo_step_result *result);
 void seo_run_show_eval(const seo_run *run, const seo_eval_result *result);
-void seo_run_show_bad_step(const seo_run *run, const seo_step_result *result);
 void seo_run_summary(const seo_run *run);
 /* Seconds until the last step, at the running mean's pace. */
 double seo_run_eta_s(const seo_run *run);
 /* The most memory the process had so far; on a GPU what the run has taken there. */
 int64_t seo_run_memory_bytes(const seo_run *run);
+
+/* run_documents.c: which documents fed a step. */
+void seo_run_show_bad_step(const seo_run *run, const seo_step_result *result);
+void seo_run_show_spike(const seo_run *run, const seo_step_result *result);
+/* Keeps the sequences of a step that have no finite loss, for the message that ends a run. */
+void seo_run_note_suspects(seo_run *run, const seo_step_result *result);
+/* Appends a line for each that was kept of the steps in a row up to this one. */
+void seo_run_add_suspects(const seo_run *run, seo_buf *out);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,7 @@ struct seo_step {
     void *memory;
     seo_tensor losses;  /* (batch_tokens) on the device */
     float *host_losses; /* the same, copied out once a step */
+    double *sequence_nats;
 };
 
 seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
@@ -26,7 +27,8 @@ seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
     SEO_TRY(seo_device_alloc(step->dev, tokens * 4, &step->memory));
     step->losses = seo_tensor_1d(step->memory, SEO_DTYPE_F32, tokens);
     step->host_losses = malloc((size_t)tokens * sizeof *step->host_losses);
-    if (!step->host_losses) {
+    step->sequence_nats = malloc((size_t)(tokens / args->config->model.seq_len) * sizeof(double));
+    if (!step->host_losses || !step->sequence_nats) {
         err = SEO_FAIL(SEO_ERR_MEMORY, "the losses of %lld tokens", (long long)tokens);
     }
 done:
@@ -42,6 +44,7 @@ void seo_step_close(seo_step *step) {
     if (!step) return;
     seo_device_free(step->dev, step->memory);
     free(step->host_losses);
+    free(step->sequence_nats);
     free(step);
 }
 
@@ -84,14 +87,15 @@ static seo_err read_loss(seo_step *step, seo_step_result *out) {
                                             out->tokens * (int64_t)sizeof *step->host_losses);
     if (err != SEO_OK) return err;
     double total = 0;
-    out->bad_sequence = -1;
     for (int64_t s = sequences - 1; s >= 0; s--) {
         double sum = 0;
         for (int64_t t = 0; t < positions; t++) sum += (double)step->host_losses[s * positions + t];
-        if (!isfinite(sum)) out->bad_sequence = s;
+        step->sequence_nats[s] = sum;
         total += sum;
     }
     out->loss = total / (double)out->tokens;
+    out->sequence_nats = step->sequence_nats;
+    out->sequence_count = sequences;
     return SEO_OK;
 }
 
@@ -111,7 +115,10 @@ seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_r
     SEO_TRY(seo_optim_norm(step->a.optim, &out->grad_norm));
     SEO_TRY(read_loss(step, out));
     out->finite = isfinite(out->loss) && isfinite(out->grad_norm);
-    if (out->finite) SEO_TRY(seo_optim_update(step->a.optim, out->lr, updates + 1));
+    out->vetoed = out->finite && step->a.veto && step->a.veto(step->a.veto_context, out->loss);
+    if (out->finite && !out->vetoed) {
+        SEO_TRY(seo_optim_update(step->a.optim, out->lr, updates + 1));
+    }
 done:
     return err;
 }

@@ -22,6 +22,10 @@ typedef struct seo_step_args {
     seo_model *model; /* SEO_MODEL_TRAIN, for train.micro_batch sequences */
     seo_optim *optim;
     seo_loader *loader; /* with the groups of train.micro_batch, or with none */
+    /* Asked before the update of a finite step; true leaves it out. It decides from `loss` and from
+     * what all ranks know alike. NULL: never. */
+    bool (*veto)(void *context, double loss);
+    void *veto_context;
 } seo_step_args;
 
 /* Takes memory for the losses of a global batch. */
@@ -34,14 +38,18 @@ typedef struct seo_step_result {
     double lr;
     double data_wait_s;
     int64_t tokens;
-    bool finite;          /* else the update was left out */
-    int64_t bad_sequence; /* not finite: the first sequence of the batch whose loss is not, or -1 */
-    seo_batch batch;      /* what fed the step; valid until the next one */
+    bool finite; /* else the update was left out */
+    bool vetoed; /* finite, and the update was left out all the same */
+    /* Of each sequence of the global batch the sum of its tokens' losses, nats; the step's, valid
+     * until the next one. */
+    const double *sequence_nats;
+    int64_t sequence_count;
+    seo_batch batch; /* what fed the step; valid until the next one */
 } seo_step_result;
 
 /* Step `number` (1 is the first); `updates` is how many were made before it. When a loss or the
- * gradient norm is not finite nothing is updated. SEO_ERR_STOPPED, and nothing is changed, when a
- * signal asks to stop (train/signal.h). */
+ * gradient norm is not finite, or the veto falls, nothing is updated. SEO_ERR_STOPPED, and nothing
+ * is changed, when a signal asks to stop (train/signal.h). */
 seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_result *out);
 
 #ifdef __cplusplus

@@ -77,7 +77,7 @@ static void documents_are_found(void **state) {
     fixture f = fixture_usual();
     fixture_make(&f);
     seo_dataset *ds = open_split(&f, "train");
-    int64_t at = 0;
+    int64_t at = 0, index = 0;
     for (int64_t d = 0; d < f.documents; d++) {
         if (fixture_held_out(&f, d)) continue;
         const int64_t length = fixture_length(&f, d);
@@ -85,12 +85,15 @@ static void documents_are_found(void **state) {
         for (int64_t p = 0; p < 3; p++) {
             seo_document_span span;
             assert_int_equal(seo_dataset_document_at(ds, probes[p], &span), SEO_OK);
+            assert_int_equal(span.index, index);
             assert_int_equal(span.first_token, at);
             assert_int_equal(span.token_count, length);
             assert_int_equal(span.source, d % 2);
         }
         at += length;
+        index++;
     }
+    assert_int_equal(index, seo_dataset_info_get(ds).document_count);
     seo_document_span span;
     assert_int_equal(seo_dataset_document_at(ds, at, &span), SEO_ERR_ARG);
     assert_int_equal(seo_dataset_document_at(ds, -1, &span), SEO_ERR_ARG);

@@ -96,6 +96,12 @@ static void check_step(const world *w, const seo_order *order, const seo_loader_
         assert_int_equal(batch.places[r].source, place.source);
         assert_int_equal(batch.places[r].epoch, place.epoch);
         assert_int_equal(batch.places[r].window, place.window);
+        /* Of any rank's sequence. */
+        const seo_order_place any = seo_loader_place(loader, step, args->first_sequence + r);
+        assert_memory_equal(&any, &place, sizeof place);
+        const seo_order_place first = seo_loader_place(loader, step, 0),
+                              wanted = seo_order_at(order, step * BATCH);
+        assert_memory_equal(&first, &wanted, sizeof wanted);
         assert_memory_equal(batch.tokens + r * WIDTH,
                             w->tokens[place.source] + place.window * SEQ_LEN,
                             WIDTH * sizeof(int32_t));

@@ -105,6 +105,11 @@ static void out_of_hand(void **state) {
                                      "train.steps=80", "eval.every=0"}};
     assert_int_equal(run_train(b, "wild", wild), SEO_ERR_NUMERIC);
     assert_non_null(strstr(seo_err_detail(), "10 steps in a row"));
+    /* The sequences of the first of them, by document and source. */
+    assert_non_null(strstr(seo_err_detail(), "\n  step "));
+    assert_non_null(strstr(seo_err_detail(), ", sequence 0: document"));
+    assert_non_null(strstr(seo_err_detail(), " from "));
+    assert_non_null(strstr(seo_err_detail(), " more sequences"));
     json_t *list = run_metrics(b, "wild");
     const size_t count = json_array_size(list);
     assert_true(count > 10 && count < 80);
@@ -116,6 +121,52 @@ static void out_of_hand(void **state) {
         assert_int_equal(json_is_number(json_object_get(line, "loss_mean")), 1);
     }
     json_decref(list);
+}
+
+/* The keys "skipped" and "spike" of each step as letters: '.' none, 's' a spike, 'x' left out too.
+ */
+static void read_spikes(const run_bench *b, const char *run, char *out, size_t room) {
+    json_t *list = run_metrics(b, run);
+    const size_t count = json_array_size(list);
+    assert_true(count < room);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *line = json_array_get(list, i);
+        const bool spike = json_object_get(line, "spike") != NULL;
+        const bool skipped = json_object_get(line, "skipped") != NULL;
+        assert_true(spike || !skipped);
+        out[i] = skipped ? 'x' : spike ? 's' : '.';
+    }
+    out[count] = '\0';
+    json_decref(list);
+}
+
+/* A watch so strict that noise is a spike: none before the window is full, some after it; left out
+ * they change the course, warned of they do not. */
+#define WATCHED "train.steps=48", "train.spike_window=16", "eval.every=0"
+static void spikes(void **state) {
+    const run_bench *b = *state;
+    char off[64], warned[64], skipped[64];
+    run_ok(run_train(b, "off", (run_words){.sets = {WATCHED, "train.spike_sigma=0"}}));
+    run_ok(run_train(b, "warn", (run_words){.sets = {WATCHED, "train.spike_sigma=0.01"}}));
+    run_ok(run_train(b, "skip",
+                     (run_words){.sets = {WATCHED, "train.spike_sigma=0.01", "train.on_spike=skip",
+                                          "train.max_bad_steps=48"}}));
+    run_same_state(b, "off", "warn");
+    read_spikes(b, "off", off, sizeof off);
+    read_spikes(b, "warn", warned, sizeof warned);
+    read_spikes(b, "skip", skipped, sizeof skipped);
+    assert_null(strpbrk(off, "sx"));
+    assert_non_null(strchr(warned, 's'));
+    assert_null(strchr(warned, 'x'));
+    assert_non_null(strchr(skipped, 'x'));
+    assert_null(strchr(skipped, 's'));
+    assert_true(strcspn(warned, "s") >= 16 && strcspn(skipped, "x") == strcspn(warned, "s"));
+    assert_int_equal(
+        run_train(b, "few",
+                  (run_words){.sets = {WATCHED, "train.spike_sigma=1e-9", "train.on_spike=skip",
+                                       "train.max_bad_steps=1"}}),
+        SEO_ERR_NUMERIC);
+    assert_non_null(strstr(seo_err_detail(), "1 steps in a row"));
 }
 
 static seo_err small_gpu(const seo_cuda_options *options, seo_device **out) {
@@ -144,7 +195,8 @@ static void too_little_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(parts),          TEST(late_evaluation), TEST(from_scratch), TEST(other_data),
-        TEST(allowed_change), TEST(mixture),         TEST(out_of_hand),  TEST(too_little_memory)};
+        TEST(parts),       TEST(late_evaluation), TEST(from_scratch),
+        TEST(other_data),  TEST(allowed_change),  TEST(mixture),
+        TEST(out_of_hand), TEST(spikes),          TEST(too_little_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

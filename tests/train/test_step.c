@@ -28,10 +28,17 @@ typedef struct bench {
     seo_model *model;
     seo_optim *optim;
     seo_step *step;
+    bool vetoed;
 } bench;
 
 static void ok(seo_err err) {
     if (err != SEO_OK) fail_msg("%s", seo_err_detail());
+}
+
+/* Leaves every update out while `*context` is true. */
+static bool veto(void *context, double loss) {
+    assert_true(isfinite(loss));
+    return *(const bool *)context;
 }
 
 static void open_loader(bench *b) {
@@ -71,10 +78,13 @@ static bench *bench_open(int64_t micro_batch) {
                                         .seed = 5},
                       &b->model));
     ok(seo_optim_open(b->model, &b->config.optimizer, &b->optim));
-    ok(seo_step_open(
-        &(seo_step_args){
-            .config = &b->config, .model = b->model, .optim = b->optim, .loader = b->loader},
-        &b->step));
+    ok(seo_step_open(&(seo_step_args){.config = &b->config,
+                                      .model = b->model,
+                                      .optim = b->optim,
+                                      .loader = b->loader,
+                                      .veto = veto,
+                                      .veto_context = &b->vetoed},
+                     &b->step));
     seo_device_seal(b->dev); /* a step may not allocate */
     return b;
 }
@@ -100,7 +110,11 @@ static void any_micro_batch(void **state) {
         for (int64_t step = 1; step <= 5; step++) {
             seo_step_result r;
             ok(seo_step_run(b->step, step, step - 1, &r));
-            assert_true(r.finite && r.bad_sequence == -1);
+            assert_true(r.finite && !r.vetoed);
+            assert_int_equal(r.sequence_count, SEQUENCES);
+            double nats = 0;
+            for (int64_t s = 0; s < SEQUENCES; s++) nats += r.sequence_nats[s];
+            assert_true(fabs(nats / (SEQUENCES * TINY_POSITIONS) - r.loss) < 1e-12);
             assert_int_equal(r.tokens, SEQUENCES * TINY_POSITIONS);
             assert_true(r.lr == seo_schedule_lr(&b->config.schedule, 1e-2, 10, step));
             losses[i][step - 1] = r.loss;
@@ -124,6 +138,29 @@ static void *copy_of(const seo_param_set *set) {
     return copy;
 }
 
+/* A veto leaves parameters and moments as they are, and the next step as it would have been. */
+static void vetoed(void **state) {
+    (void)state;
+    bench *b = bench_open(4);
+    seo_step_result r;
+    ok(seo_step_run(b->step, 1, 0, &r));
+    seo_param_set *sets[] = {seo_model_weights(b->model), seo_optim_moment1(b->optim),
+                             seo_optim_moment2(b->optim)};
+    void *before[3];
+    for (int i = 0; i < 3; i++) before[i] = copy_of(sets[i]);
+    b->vetoed = true;
+    ok(seo_step_run(b->step, 2, 1, &r));
+    assert_true(r.finite && r.vetoed);
+    for (int i = 0; i < 3; i++) {
+        assert_memory_equal(before[i], sets[i]->whole.data, (size_t)sets[i]->slab.bytes);
+        free(before[i]);
+    }
+    b->vetoed = false;
+    ok(seo_step_run(b->step, 3, 1, &r));
+    assert_true(r.finite && !r.vetoed);
+    bench_close(b);
+}
+
 /* One weight is not a number: the step says so and leaves parameters and moments as they are. */
 static void not_finite(void **state) {
     (void)state;
@@ -138,7 +175,7 @@ static void not_finite(void **state) {
     for (int i = 0; i < 3; i++) before[i] = copy_of(sets[i]);
     ok(seo_step_run(b->step, 2, 1, &r));
     assert_false(r.finite);
-    assert_int_equal(r.bad_sequence, 0);
+    for (int64_t s = 0; s < r.sequence_count; s++) assert_false(isfinite(r.sequence_nats[s]));
     assert_int_equal(r.batch.step, 1);
     for (int i = 0; i < 3; i++) {
         assert_memory_equal(before[i], sets[i]->flat.data, (size_t)sets[i]->bytes);
@@ -171,7 +208,7 @@ static void stopped(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(any_micro_batch),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_micro_batch), cmocka_unit_test(vetoed),
                                        cmocka_unit_test(not_finite), cmocka_unit_test(stopped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
