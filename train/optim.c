@@ -56,7 +56,7 @@ static seo_err plan_and_bind(seo_optim *o) {
     seo_err err = SEO_OK;
     const seo_params *params = seo_model_table(o->model);
     const seo_shards *shards = seo_model_shards(o->model);
-    const seo_tensor *grads = &seo_model_grads(o->model)->whole;
+    const seo_tensor *grads = &seo_model_grads(o->model)->flat;
     const int64_t units = seo_div_up(seo_tensor_count(grads), SEO_SQUARES_UNIT);
     const int64_t one = 1, hyper = SEO_HYPER_COUNT;
     SEO_TRY(seo_param_set_plan(&o->moment1, params, shards, SEO_LAYOUT_WHOLE, SEO_DTYPE_F32,

@@ -152,7 +152,7 @@ static void vetoed(void **state) {
     ok(seo_step_run(b->step, 2, 1, &r));
     assert_true(r.finite && r.vetoed);
     for (int i = 0; i < 3; i++) {
-        assert_memory_equal(before[i], sets[i]->whole.data, (size_t)sets[i]->slab.bytes);
+        assert_memory_equal(before[i], sets[i]->flat.data, (size_t)sets[i]->bytes);
         free(before[i]);
     }
     b->vetoed = false;
