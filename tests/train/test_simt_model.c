@@ -58,6 +58,7 @@ typedef struct variant {
     double dropout;
     seo_dtype storage;
     bool no_master;
+    seo_recompute recompute;
 } variant;
 
 static const seo_optimizer_config k_adamw = {
@@ -108,7 +109,8 @@ static void side_open(side *s, bool gpu, seo_model_mode mode, variant v) {
                                         .batch = mode == SEO_MODEL_GENERATE ? 1 : BATCH,
                                         .seed = 11,
                                         .storage = gpu ? v.storage : SEO_DTYPE_F32,
-                                        .no_master = v.no_master},
+                                        .no_master = v.no_master,
+                                        .recompute = v.recompute},
                       &s->model));
     enliven(s->model);
     if (mode == SEO_MODEL_TRAIN) ok(seo_optim_open(s->model, &k_adamw, &s->optim));
@@ -253,6 +255,31 @@ static void course(void **state) {
     side_close(&gpu);
 }
 
+/* Activations that are computed again give the bits of those that were kept, also where the passes
+ * are recorded (in the second step) and replayed (in the third). */
+static void recompute(void **state) {
+    const seo_recompute levels[] = {SEO_RECOMPUTE_NONE, SEO_RECOMPUTE_SELECTIVE,
+                                    SEO_RECOMPUTE_FULL};
+    side gpu;
+    int32_t tokens[BATCH * ROW_TOKENS];
+    char *first = NULL;
+    make_tokens(tokens, 5);
+    for (int64_t i = 0; i < SEO_COUNT_OF(levels); i++) {
+        variant v = *(variant *)*state;
+        v.recompute = levels[i];
+        side_open(&gpu, true, SEO_MODEL_TRAIN, v);
+        for (int64_t step = 1; step <= 3; step++) run_step(&gpu, tokens, step);
+        const seo_tensor grads = seo_model_grads(gpu.model)->flat;
+        char *values = malloc((size_t)seo_tensor_bytes(&grads));
+        ok(seo_device_copy_out(gpu.dev, values, grads.data, seo_tensor_bytes(&grads)));
+        if (!first) first = values;
+        assert_memory_equal(values, first, (size_t)seo_tensor_bytes(&grads));
+        if (values != first) free(values);
+        side_close(&gpu);
+    }
+    free(first);
+}
+
 /* A gradient that is not finite drops the update on the device as well. */
 static void dropped_update(void **state) {
     (void)state;
@@ -331,6 +358,8 @@ int main(void) {
         cmocka_unit_test_prestate(course, &f32_masked),
         cmocka_unit_test_prestate(course, &bf16_masked),
         cmocka_unit_test_prestate(course, &stochastic),
+        cmocka_unit_test_prestate(recompute, &f32),
+        cmocka_unit_test_prestate(recompute, &bf16_masked),
         cmocka_unit_test(dropped_update),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,10 +12,13 @@ seo_err seo_norm_params(seo_params *params, seo_scope scope, const char *name, s
     return seo_scope_vector(params, scope, full, norm->width, SEO_INIT_ZEROS, &norm->bias);
 }
 
-seo_err seo_norm_plan(const seo_plan *plan, seo_norm *norm) {
+seo_err seo_norm_plan_out(const seo_plan *plan, seo_norm *norm) {
+    return seo_plan_rows(plan, "norm.out", norm->width, &norm->out);
+}
+
+seo_err seo_norm_plan_statistics(const seo_plan *plan, seo_norm *norm) {
     seo_err err = SEO_OK;
     const int64_t rows = seo_plan_row_count(plan);
-    SEO_TRY(seo_plan_rows(plan, "norm.out", norm->width, &norm->out));
     SEO_TRY(seo_slab_add(plan->slab, "norm.mean", SEO_DTYPE_F32, 1, &rows, &norm->mean));
     SEO_TRY(seo_slab_add(plan->slab, "norm.rstd", SEO_DTYPE_F32, 1, &rows, &norm->rstd));
 done:

@@ -15,7 +15,9 @@ typedef struct seo_norm {
 } seo_norm;
 
 seo_err seo_norm_params(seo_params *params, seo_scope scope, const char *name, seo_norm *norm);
-seo_err seo_norm_plan(const seo_plan *plan, seo_norm *norm);
+/* The output, and the statistics that a backward needs besides it. */
+seo_err seo_norm_plan_out(const seo_plan *plan, seo_norm *norm);
+seo_err seo_norm_plan_statistics(const seo_plan *plan, seo_norm *norm);
 /* norm->out = norm(x), x = inp (+ add); sum = x. add NULL: no addition, and sum may be NULL. */
 seo_err seo_norm_forward(const seo_pass *pass, const seo_norm *norm, const seo_tensor *inp,
                          const seo_tensor *add, const seo_tensor *sum);

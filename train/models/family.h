@@ -25,7 +25,8 @@ typedef struct seo_family_ops {
     seo_err (*open)(const seo_model_config *config, void **state);
     void (*close)(void *state);
     seo_err (*params)(void *state, seo_params *params);
-    seo_err (*plan)(void *state, seo_model_mode mode, const seo_plan *plan);
+    seo_err (*plan)(void *state, seo_model_mode mode, seo_recompute recompute,
+                    const seo_plan *plan);
     void (*bound)(void *state); /* the slab has its addresses */
     seo_err (*forward)(void *state, const seo_pass *pass, const seo_family_io *io);
     seo_err (*forward_backward)(void *state, const seo_pass *pass, const seo_family_io *io);

@@ -25,6 +25,15 @@ static const double k_std = 0.02;
 /* Generation asks for the last position's logits mostly; a test asks for more, chunk by chunk. */
 enum { GENERATE_LOGIT_ROWS = 64 };
 
+/* What a block keeps of its activations from forward to backward; the rest is in memory that all
+ * blocks use in turn, and made again where it is missed. Of each position, in numbers of the
+ * storage type for a feed-forward part of 4 C, and two f32 for each norm but with KEEP_INPUT:
+ *   KEEP_ALL     16 C  x, norm1, qkv (3 C), mix, mid, norm2, fc (4 C), gelu (4 C)
+ *   KEEP_COSTLY  10 C  without norm1, norm2 and gelu, which cost no product to make
+ *   KEEP_INPUT      C  x alone
+ *   KEEP_NOTHING    0  where there is no backward */
+typedef enum gpt_keep { KEEP_NOTHING, KEEP_INPUT, KEEP_COSTLY, KEEP_ALL } gpt_keep;
+
 typedef struct gpt_block {
     seo_norm norm1, norm2;
     seo_attn attn;
@@ -50,7 +59,7 @@ typedef struct gpt {
     seo_head head;
     seo_tensor branch, x_final; /* a branch's output on its way to the next norm */
     gpt_scratch scratch;
-    bool shared; /* all blocks use the activations of the first */
+    gpt_keep keep;
     int64_t embed_segment, final_segment;
 } gpt;
 
@@ -144,31 +153,47 @@ done:
     return err;
 }
 
-static seo_err plan_block(gpt_block *b, const seo_plan *plan, int64_t width) {
+static seo_err plan_block(gpt_block *b, const seo_plan *plan, int64_t width, gpt_keep keep) {
     seo_err err = SEO_OK;
-    SEO_TRY(seo_plan_rows(plan, "x", width, &b->x));
-    SEO_TRY(seo_norm_plan(plan, &b->norm1));
-    SEO_TRY(seo_attn_plan(plan, &b->attn));
-    SEO_TRY(seo_plan_rows(plan, "mid", width, &b->mid));
-    SEO_TRY(seo_norm_plan(plan, &b->norm2));
-    SEO_TRY(seo_mlp_plan(plan, &b->mlp));
+    if (keep >= KEEP_INPUT) SEO_TRY(seo_plan_rows(plan, "x", width, &b->x));
+    if (keep >= KEEP_COSTLY) {
+        SEO_TRY(seo_norm_plan_statistics(plan, &b->norm1));
+        SEO_TRY(seo_attn_plan(plan, &b->attn));
+        SEO_TRY(seo_plan_rows(plan, "mid", width, &b->mid));
+        SEO_TRY(seo_norm_plan_statistics(plan, &b->norm2));
+        SEO_TRY(seo_mlp_plan_fc(plan, &b->mlp));
+    }
+    if (keep >= KEEP_ALL) {
+        SEO_TRY(seo_norm_plan_out(plan, &b->norm1));
+        SEO_TRY(seo_norm_plan_out(plan, &b->norm2));
+        SEO_TRY(seo_mlp_plan_gelu(plan, &b->mlp));
+    }
 done:
     return err;
 }
 
-static seo_err gpt_plan(void *state, seo_model_mode mode, const seo_plan *plan) {
+static gpt_keep keep_of(seo_model_mode mode, seo_recompute recompute) {
+    if (mode != SEO_MODEL_TRAIN) return KEEP_NOTHING;
+    if (recompute == SEO_RECOMPUTE_FULL) return KEEP_INPUT;
+    return recompute == SEO_RECOMPUTE_SELECTIVE ? KEEP_COSTLY : KEEP_ALL;
+}
+
+/* The first block's memory is what the others share. */
+static seo_err gpt_plan(void *state, seo_model_mode mode, seo_recompute recompute,
+                        const seo_plan *plan) {
     seo_err err = SEO_OK;
     gpt *g = state;
     const int64_t rows = seo_plan_row_count(plan), c = g->config.hidden_size;
     const bool generate = mode == SEO_MODEL_GENERATE;
-    g->shared = mode != SEO_MODEL_TRAIN;
+    g->keep = keep_of(mode, recompute);
     for (int64_t l = 0; l < g->config.num_layers; l++) {
-        if (l == 0 || !g->shared) SEO_TRY(plan_block(&g->blocks[l], plan, c));
+        SEO_TRY(plan_block(&g->blocks[l], plan, c, l == 0 ? KEEP_ALL : g->keep));
         if (generate) SEO_TRY(seo_attn_plan_cache(plan, &g->blocks[l].attn));
     }
     SEO_TRY(seo_plan_rows(plan, "branch", c, &g->branch));
     SEO_TRY(seo_plan_rows(plan, "x_final", c, &g->x_final));
-    SEO_TRY(seo_norm_plan(plan, &g->norm_final));
+    SEO_TRY(seo_norm_plan_out(plan, &g->norm_final));
+    SEO_TRY(seo_norm_plan_statistics(plan, &g->norm_final));
     SEO_TRY(
         seo_head_plan(plan, generate ? seo_min_i64(rows, GENERATE_LOGIT_ROWS) : rows, &g->head));
     if (mode == SEO_MODEL_TRAIN) SEO_TRY(plan_scratch(g, plan));
@@ -176,26 +201,33 @@ done:
     return err;
 }
 
-static void share_norm(seo_norm *norm, const seo_norm *from) {
-    norm->out = from->out;
+static void share_statistics(seo_norm *norm, const seo_norm *from) {
     norm->mean = from->mean;
     norm->rstd = from->rstd;
 }
 
-static void gpt_bound(void *state) {
-    gpt *g = state;
-    for (int64_t l = 1; g->shared && l < g->config.num_layers; l++) {
-        gpt_block *b = &g->blocks[l];
-        const gpt_block *first = &g->blocks[0];
-        b->x = first->x;
-        b->mid = first->mid;
-        share_norm(&b->norm1, &first->norm1);
-        share_norm(&b->norm2, &first->norm2);
+static void share_block(gpt_block *b, const gpt_block *first, gpt_keep keep) {
+    if (keep < KEEP_ALL) {
+        b->norm1.out = first->norm1.out;
+        b->norm2.out = first->norm2.out;
+        b->mlp.gelu_out = first->mlp.gelu_out;
+    }
+    if (keep < KEEP_COSTLY) {
+        share_statistics(&b->norm1, &first->norm1);
+        share_statistics(&b->norm2, &first->norm2);
         b->attn.qkv_out = first->attn.qkv_out;
         b->attn.mix = first->attn.mix;
         b->attn.lse = first->attn.lse;
+        b->mid = first->mid;
         b->mlp.fc_out = first->mlp.fc_out;
-        b->mlp.gelu_out = first->mlp.gelu_out;
+    }
+    if (keep < KEEP_INPUT) b->x = first->x;
+}
+
+static void gpt_bound(void *state) {
+    gpt *g = state;
+    for (int64_t l = 1; l < g->config.num_layers; l++) {
+        share_block(&g->blocks[l], &g->blocks[0], g->keep);
     }
 }
 
@@ -272,6 +304,24 @@ static const seo_tensor *bias_sum(const seo_pass *pass, const seo_linear *last) 
     return pass->dropout > 0 ? NULL : &pass->grads[last->bias];
 }
 
+/* Makes what the block did not keep: the same operators on the same numbers give the same bits. The
+ * last block's activations are still there from the forward pass. */
+static seo_err block_again(gpt *g, const seo_pass *pass, const gpt_block *b) {
+    seo_err err = SEO_OK;
+    if (g->keep == KEEP_ALL || b == &g->blocks[g->config.num_layers - 1]) return SEO_OK;
+    SEO_TRY(seo_norm_forward(pass, &b->norm1, &b->x, NULL, NULL));
+    if (g->keep == KEEP_COSTLY) {
+        SEO_TRY(seo_norm_forward(pass, &b->norm2, &b->mid, NULL, NULL));
+        SEO_TRY(seo_mlp_gelu_again(pass, &b->mlp));
+    } else {
+        SEO_TRY(seo_attn_forward(pass, &b->attn, &b->norm1.out, &g->branch));
+        SEO_TRY(seo_norm_forward(pass, &b->norm2, &b->x, &g->branch, &b->mid));
+        SEO_TRY(seo_mlp_again(pass, &b->mlp, &b->norm2.out));
+    }
+done:
+    return err;
+}
+
 /* `before`: the block whose output this one's x is; NULL for the first. The norm that adds up the
  * gradient of its last bias makes that block's part begin here: it is entered before this one is
  * left. */
@@ -281,6 +331,7 @@ static seo_err block_backward(gpt *g, const seo_pass *pass, const gpt_block *b,
     const gpt_scratch *s = &g->scratch;
     seo_linear_bwd branch = {.dinp = &s->dbranch, .bias_done = pass->dropout <= 0};
     seo_norm_bwd norm = {.dout = &s->dbranch, .dx = &s->dx, .accumulate = true};
+    SEO_TRY(block_again(g, pass, b));
     SEO_TRY(mask_gradient(g, pass, b->mlp.site, &branch.dout));
     branch.inp = &b->norm2.out;
     SEO_TRY(seo_mlp_backward(pass, &b->mlp, &s->dinner, &branch));

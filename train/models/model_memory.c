@@ -29,7 +29,8 @@ static seo_err plan_activations(seo_model *model, int64_t batch) {
     seo_slab_init(&model->activations, "activations");
     model->batch = batch;
     const seo_err err = seo_model_plan_inputs(model);
-    return err != SEO_OK ? err : model->family->plan(model->state, model->mode, &plan);
+    return err != SEO_OK ? err
+                         : model->family->plan(model->state, model->mode, model->recompute, &plan);
 }
 
 /* Which sets there are, and in which layouts: the table in train/shard.h. */
