@@ -37,10 +37,16 @@ static seo_err save(seo_run *run) {
     return err;
 }
 
-static bool save_due(const seo_run *run) {
-    const seo_checkpoint_config *c = &run->config.checkpoint;
-    return (c->every > 0 && run->state.step % c->every == 0) ||
-           (c->every_seconds > 0 && seo_clock_s() - run->clock.saved_s >= c->every_seconds);
+bool seo_run_save_due(void *context) {
+    const seo_run *run = context;
+    const double every = run->config.checkpoint.every_seconds;
+    return every > 0 && seo_clock_s() - run->clock.saved_s >= every;
+}
+
+/* By the number of the step, or by the clock of rank 0, which all have heard of. */
+static bool save_due(const seo_run *run, const seo_step_result *r) {
+    const int64_t every = run->config.checkpoint.every;
+    return (every > 0 && run->state.step % every == 0) || r->words[0].save != 0;
 }
 
 /* The last save of an attempt: it must be on the disk. A save that failed is tried once more. */
@@ -163,7 +169,7 @@ static seo_err one_step(seo_run *run, int64_t number) {
     if (err == SEO_OK && eval_due(run)) stopped = evaluate(run);
     write_metrics(run, &result, seconds);
     if (err == SEO_OK) err = stopped;
-    if (err == SEO_OK && save_due(run)) err = save(run);
+    if (err == SEO_OK && save_due(run, &result)) err = save(run);
 done:
     return err;
 }

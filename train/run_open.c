@@ -132,7 +132,8 @@ static seo_err open_step(seo_run *run) {
                                            .optim = run->optim,
                                            .loader = run->loader,
                                            .veto = seo_run_veto,
-                                           .veto_context = run},
+                                           .save_due = seo_run_save_due,
+                                           .context = run},
                           &run->step));
     seo_device_seal(run->dev);
 done:

@@ -90,9 +90,9 @@ seo_err seo_run_load(seo_run *run);
 /* Sets what an earlier run left in the folder aside. */
 seo_err seo_run_set_aside(const seo_run *run);
 
-/* run.c: whether a step's update is left out for its loss; see seo_step_args. The run is the
- * context. */
+/* run.c: what a step asks, see seo_step_args; the run is the context. */
 bool seo_run_veto(void *context, double loss);
+bool seo_run_save_due(void *context);
 
 /* run_report.c */
 void seo_run_banner(const seo_run *run);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/progress.h"
 #include "train/schedule.h"
 #include "train/signal.h"
 
@@ -14,6 +15,7 @@ struct seo_step {
     seo_tensor losses;  /* (batch_tokens) on the device */
     float *host_losses; /* the same, copied out once a step */
     double *sequence_nats;
+    seo_step_word word;
 };
 
 seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
@@ -99,6 +101,15 @@ static seo_err read_loss(seo_step *step, seo_step_result *out) {
     return SEO_OK;
 }
 
+/* What this rank tells. */
+static void say_word(seo_step *step, double start_s, seo_step_result *out) {
+    step->word = (seo_step_word){.stop = seo_signal_asked(),
+                                 .save = step->a.save_due && step->a.save_due(step->a.context),
+                                 .own_s = seo_clock_s() - start_s};
+    out->words = &step->word;
+    out->word_count = 1;
+}
+
 /* The norm and the losses are read back before the update is queued: whether it is made is decided
  * here, from the very numbers that are reported, and a loss that is not finite leaves parameters
  * and moments as they are on every device. It costs one wait a step; the device is idle for no
@@ -106,6 +117,7 @@ static seo_err read_loss(seo_step *step, seo_step_result *out) {
 seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_result *out) {
     seo_err err = SEO_OK;
     const seo_config *c = step->a.config;
+    const double start_s = seo_clock_s();
     *out = (seo_step_result){
         .lr = seo_schedule_lr(&c->schedule, c->optimizer.lr, c->train.steps, number)};
     SEO_TRY(seo_loader_get(step->a.loader, number - 1, &out->batch));
@@ -114,8 +126,9 @@ seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_r
     SEO_TRY(accumulate(step, number, &out->batch));
     SEO_TRY(seo_optim_norm(step->a.optim, &out->grad_norm));
     SEO_TRY(read_loss(step, out));
+    say_word(step, start_s, out);
     out->finite = isfinite(out->loss) && isfinite(out->grad_norm);
-    out->vetoed = out->finite && step->a.veto && step->a.veto(step->a.veto_context, out->loss);
+    out->vetoed = out->finite && step->a.veto && step->a.veto(step->a.context, out->loss);
     if (out->finite && !out->vetoed) {
         SEO_TRY(seo_optim_update(step->a.optim, out->lr, updates + 1));
     }

@@ -16,6 +16,13 @@ extern "C" {
 
 typedef struct seo_step seo_step;
 
+/* What a rank tells all others once a step, with its losses. */
+typedef struct seo_step_word {
+    int32_t stop; /* the signal that asked it to stop, or 0 */
+    int32_t save; /* its clock says that a checkpoint is due */
+    double own_s; /* since the step's beginning, without the time it waited for other ranks */
+} seo_step_word;
+
 /* All borrowed; they must outlive the step. The loader gives the whole global batch. */
 typedef struct seo_step_args {
     const seo_config *config;
@@ -25,7 +32,8 @@ typedef struct seo_step_args {
     /* Asked before the update of a finite step; true leaves it out. It decides from `loss` and from
      * what all ranks know alike. NULL: never. */
     bool (*veto)(void *context, double loss);
-    void *veto_context;
+    bool (*save_due)(void *context); /* for the word; NULL: never */
+    void *context;                   /* of both */
 } seo_step_args;
 
 /* Takes memory for the losses of a global batch. */
@@ -44,6 +52,8 @@ typedef struct seo_step_result {
      * until the next one. */
     const double *sequence_nats;
     int64_t sequence_count;
+    const seo_step_word *words; /* by rank; the step's, valid until the next one */
+    int32_t word_count;
     seo_batch batch; /* what fed the step; valid until the next one */
 } seo_step_result;
 

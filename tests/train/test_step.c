@@ -83,7 +83,7 @@ static bench *bench_open(int64_t micro_batch) {
                                       .optim = b->optim,
                                       .loader = b->loader,
                                       .veto = veto,
-                                      .veto_context = &b->vetoed},
+                                      .context = &b->vetoed},
                      &b->step));
     seo_device_seal(b->dev); /* a step may not allocate */
     return b;
@@ -112,6 +112,8 @@ static void any_micro_batch(void **state) {
             ok(seo_step_run(b->step, step, step - 1, &r));
             assert_true(r.finite && !r.vetoed);
             assert_int_equal(r.sequence_count, SEQUENCES);
+            assert_int_equal(r.word_count, 1);
+            assert_true(r.words[0].stop == 0 && r.words[0].save == 0 && r.words[0].own_s > 0);
             double nats = 0;
             for (int64_t s = 0; s < SEQUENCES; s++) nats += r.sequence_nats[s];
             assert_true(fabs(nats / (SEQUENCES * TINY_POSITIONS) - r.loss) < 1e-12);
