@@ -176,6 +176,25 @@ static seo_err open_limited(int64_t memory_bytes, bool gpu, int64_t batch, seo_m
     return err;
 }
 
+/* The same for training on a GPU as one of many ranks, or with recomputation. */
+static seo_err open_shared(int64_t memory_bytes, int64_t batch, seo_recompute recompute,
+                           seo_shard_wish shard) {
+    const seo_model_config config = tiny_config(0);
+    seo_model *model = NULL;
+    seo_device *dev = odd_device_open((odd_options){.memory_bytes = memory_bytes, .gpu = true});
+    const seo_err err = seo_model_open(&(seo_model_args){.dev = dev,
+                                                         .config = &config,
+                                                         .mode = SEO_MODEL_TRAIN,
+                                                         .batch = batch,
+                                                         .seed = 1,
+                                                         .recompute = recompute,
+                                                         .shard = shard},
+                                       &model);
+    seo_model_close(model);
+    seo_device_close(dev);
+    return err;
+}
+
 /* What a model of `batch` takes in all, moments included. */
 static int64_t bytes_of(int64_t batch) {
     const seo_model_config config = tiny_config(0);
@@ -206,6 +225,17 @@ static void too_little_memory(void **state) {
         assert_true(bytes_of(named) <= room);
         ok(open_limited(room, gpu, named, SEO_MODEL_TRAIN));
     }
+    /* What is advised besides is true: with it the same micro-batch fits. */
+    seo_recompute advised = SEO_RECOMPUTE_NONE;
+    for (int64_t batch = 12; batch <= 18 && advised == SEO_RECOMPUTE_NONE; batch++) {
+        assert_int_equal(open_limited(room, true, batch, SEO_MODEL_TRAIN), SEO_ERR_MEMORY);
+        const char *level = strstr(seo_err_detail(), "or parallel.recompute: ");
+        if (!level) continue;
+        level += strlen("or parallel.recompute: ");
+        advised = strcmp(level, "full") == 0 ? SEO_RECOMPUTE_FULL : SEO_RECOMPUTE_SELECTIVE;
+        ok(open_shared(room, batch, advised, (seo_shard_wish){0}));
+    }
+    assert_int_not_equal(advised, SEO_RECOMPUTE_NONE);
     const int64_t sets = bytes_of(1) / 8;
     assert_int_equal(open_limited(sets, false, 1, SEO_MODEL_TRAIN), SEO_ERR_MEMORY);
     assert_non_null(strstr(seo_err_detail(), "model.num_layers"));
@@ -213,9 +243,25 @@ static void too_little_memory(void **state) {
     assert_non_null(strstr(seo_err_detail(), "--device cpu"));
 }
 
+/* With several ranks a higher level is named when a set does not fit, and only then. */
+static void advises_zero(void **state) {
+    (void)state;
+    const int64_t little = bytes_of(1) / 16;
+    seo_shard_wish wish = {.ranks = 4, .zero = 1};
+    assert_int_equal(open_shared(little, 1, SEO_RECOMPUTE_NONE, wish), SEO_ERR_MEMORY);
+    assert_non_null(strstr(seo_err_detail(), "parallel.zero: 3 takes "));
+    assert_non_null(strstr(seo_err_detail(), "on each of 4 ranks"));
+    wish.zero = 3;
+    assert_int_equal(open_shared(little, 1, SEO_RECOMPUTE_NONE, wish), SEO_ERR_MEMORY);
+    assert_null(strstr(seo_err_detail(), "parallel.zero"));
+    assert_int_equal(open_shared(little, 1, SEO_RECOMPUTE_NONE, (seo_shard_wish){0}),
+                     SEO_ERR_MEMORY);
+    assert_non_null(strstr(seo_err_detail(), "more ranks"));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(offsets), cmocka_unit_test(decay),
-                                       cmocka_unit_test(padding),
-                                       cmocka_unit_test(too_little_memory)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(offsets), cmocka_unit_test(decay), cmocka_unit_test(padding),
+        cmocka_unit_test(too_little_memory), cmocka_unit_test(advises_zero)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

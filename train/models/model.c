@@ -103,7 +103,7 @@ seo_err seo_model_measure(const seo_model_args *args, const seo_device_facts *fa
     seo_model *model = calloc(1, sizeof *model);
     if (!model) return SEO_FAIL(SEO_ERR_MEMORY, "a model");
     const seo_err err = plan_model(args, facts, model);
-    if (err == SEO_OK) seo_model_add_memory(model, out);
+    if (err == SEO_OK) seo_model_memory(model, out);
     seo_model_close(model);
     return err;
 }

@@ -64,6 +64,8 @@ void seo_model_close(seo_model *model); /* NULL is fine */
 /* Adds what seo_model_open would take of the device, without one: args->dev is not looked at. */
 seo_err seo_model_measure(const seo_model_args *args, const seo_device_facts *facts,
                           seo_memory_table *out);
+/* Adds what an open model has taken: the same rows. */
+void seo_model_memory(const seo_model *model, seo_memory_table *out);
 
 /* The parameter table of a configuration; takes no device. Free with seo_params_free. */
 seo_err seo_model_params(const seo_model_config *config, seo_params *out);

@@ -34,26 +34,39 @@ static seo_err plan_activations(seo_model *model, int64_t batch) {
 }
 
 /* Which sets there are, and in which layouts: the table in train/shard.h. */
+typedef struct set_layouts {
+    seo_layout trained, read, added, moments;
+    bool has_working, has_grad_shard;
+} set_layouts;
+
+static set_layouts layouts_of(int32_t zero, bool master) {
+    const seo_layout shard = zero >= 1 ? SEO_LAYOUT_SHARD : SEO_LAYOUT_WHOLE;
+    set_layouts l = {.trained = master || zero == 3 ? shard : SEO_LAYOUT_WHOLE,
+                     .read = zero == 3 ? SEO_LAYOUT_WINDOWS : SEO_LAYOUT_WHOLE,
+                     .added = zero >= 2 ? SEO_LAYOUT_WINDOWS : SEO_LAYOUT_WHOLE,
+                     .moments = shard,
+                     .has_grad_shard = zero >= 2};
+    l.has_working = master || l.trained != l.read;
+    return l;
+}
+
 static seo_err plan_sets(seo_model *model, bool master) {
     seo_err err = SEO_OK;
     const seo_params *params = &model->params;
     const seo_shards *shards = &model->shards;
-    const seo_layout shard = shards->zero >= 1 ? SEO_LAYOUT_SHARD : SEO_LAYOUT_WHOLE;
-    const seo_layout trained = master || shards->zero == 3 ? shard : SEO_LAYOUT_WHOLE;
-    const seo_layout read = shards->zero == 3 ? SEO_LAYOUT_WINDOWS : SEO_LAYOUT_WHOLE;
-    const seo_layout added = shards->zero >= 2 ? SEO_LAYOUT_WINDOWS : SEO_LAYOUT_WHOLE;
+    const set_layouts l = layouts_of(shards->zero, master);
     const seo_dtype dtype = master ? SEO_DTYPE_F32 : model->storage;
-    SEO_TRY(seo_param_set_plan(&model->weights, params, shards, trained, dtype, "parameters"));
-    model->has_working = master || trained != read;
-    if (model->has_working) {
-        SEO_TRY(seo_param_set_plan(&model->working, params, shards, read, model->storage,
+    SEO_TRY(seo_param_set_plan(&model->weights, params, shards, l.trained, dtype, "parameters"));
+    model->has_working = l.has_working;
+    if (l.has_working) {
+        SEO_TRY(seo_param_set_plan(&model->working, params, shards, l.read, model->storage,
                                    "working parameters"));
     }
     if (model->mode != SEO_MODEL_TRAIN) return SEO_OK;
-    SEO_TRY(seo_param_set_plan(&model->grads, params, shards, added, SEO_DTYPE_F32, "gradients"));
-    if (added == SEO_LAYOUT_WINDOWS) {
-        SEO_TRY(seo_param_set_plan(&model->grad_shard, params, shards, shard, SEO_DTYPE_F32,
-                                   "gradients of the own shard"));
+    SEO_TRY(seo_param_set_plan(&model->grads, params, shards, l.added, SEO_DTYPE_F32, "gradients"));
+    if (l.has_grad_shard) {
+        SEO_TRY(seo_param_set_plan(&model->grad_shard, params, shards, SEO_LAYOUT_SHARD,
+                                   SEO_DTYPE_F32, "gradients of the own shard"));
     }
 done:
     return err;
@@ -84,7 +97,7 @@ static void add_set(const seo_param_set *set, seo_memory_table *out) {
     seo_memory_add(out, name, set->bytes - resident);
 }
 
-void seo_model_add_memory(const seo_model *model, seo_memory_table *out) {
+void seo_model_memory(const seo_model *model, seo_memory_table *out) {
     const seo_param_set *sets[] = {&model->weights, &model->working, &model->grads,
                                    &model->grad_shard};
     for (int64_t i = 0; i < SEO_COUNT_OF(sets); i++) {
@@ -101,11 +114,31 @@ static int64_t free_bytes(const seo_model *model) {
     return model->facts.is_cpu ? seo_max_i64(0, total - seo_device_bytes(model->dev)) : left;
 }
 
+/* Weights are f32 masters of what passes read. */
+static bool has_master(const seo_model *model) {
+    return model->weights.flat.dtype != model->storage;
+}
+
+static int64_t layout_bytes(const seo_model *model, seo_layout layout, seo_dtype dtype) {
+    return seo_shards_count(&model->shards, layout) * seo_dtype_bytes(dtype);
+}
+
 /* Both moments, which an optimizer will want beside the activations. */
 static int64_t moment_bytes(const seo_model *model) {
     if (model->mode != SEO_MODEL_TRAIN) return 0;
-    const seo_layout layout = model->shards.zero >= 1 ? SEO_LAYOUT_SHARD : SEO_LAYOUT_WHOLE;
-    return 2 * seo_shards_count(&model->shards, layout) * seo_dtype_bytes(SEO_DTYPE_F32);
+    const set_layouts l = layouts_of(model->shards.zero, has_master(model));
+    return 2 * layout_bytes(model, l.moments, SEO_DTYPE_F32);
+}
+
+/* What the parameters take on a rank that trains them at a level, moments included. */
+static int64_t state_bytes(const seo_model *model, int32_t zero) {
+    const set_layouts l = layouts_of(zero, has_master(model));
+    int64_t bytes = layout_bytes(model, l.trained, model->weights.flat.dtype) +
+                    layout_bytes(model, l.added, SEO_DTYPE_F32) +
+                    2 * layout_bytes(model, l.moments, SEO_DTYPE_F32);
+    if (l.has_working) bytes += layout_bytes(model, l.read, model->storage);
+    if (l.has_grad_shard) bytes += layout_bytes(model, SEO_LAYOUT_SHARD, SEO_DTYPE_F32);
+    return bytes;
 }
 
 /* Whether a pass of `batch` sequences fits into `room` bytes. Replans: on the way to an error. */
@@ -127,40 +160,101 @@ static int64_t largest_batch(seo_model *model, int64_t room) {
 }
 
 /* Settings that need less for parameters. */
-static const char *smaller_state(const seo_model *model) {
+static const char *smaller_state(const seo_model *model, char *out, size_t capacity) {
+    char less[SEO_SHORT_TEXT], levels[128] = "";
     if (model->mode != SEO_MODEL_TRAIN) {
         return model->facts.is_cpu ? "a smaller model needs less"
                                    : "a smaller model needs less, or --device cpu";
     }
-    if (model->has_working) {
-        return "a smaller model needs less (model.num_layers, model.hidden_size); "
-               "optimizer.master_weights: false takes 14 bytes a parameter in place of 18";
+    if (model->shards.ranks == 1) {
+        snprintf(levels, sizeof levels, ", and so do more ranks, which share it (parallel.zero)");
+    } else if (model->shards.zero < 3) {
+        snprintf(levels, sizeof levels, "; parallel.zero: 3 takes %s on each of %d ranks",
+                 seo_format_bytes(less, (double)state_bytes(model, 3)), model->shards.ranks);
     }
-    return "a smaller model needs less (model.num_layers, model.hidden_size)";
+    snprintf(out, capacity, "a smaller model needs less (model.num_layers, model.hidden_size)%s%s",
+             levels,
+             !has_master(model) ? ""
+             : model->shards.ranks > 1
+                 ? "; optimizer.master_weights: false takes less"
+                 : "; optimizer.master_weights: false takes 14 bytes a parameter in place of 18");
+    return out;
 }
 
 /* The set could not be had. */
 static seo_err refuse_set(const seo_model *model, const seo_param_set *set) {
-    char wanted[SEO_SHORT_TEXT], left[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT];
-    const double state = (double)(model->weights.bytes + model->working.bytes + model->grads.bytes +
-                                  model->grad_shard.bytes + moment_bytes(model));
+    char wanted[SEO_SHORT_TEXT], left[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT], remedy[384];
+    const int64_t state = model->mode == SEO_MODEL_TRAIN ? state_bytes(model, model->shards.zero)
+                                                         : model->weights.bytes;
     return SEO_FAIL(
         SEO_ERR_MEMORY,
         "%s: out of memory: the %s want %s of the %s that the state of %lld parameters takes, "
         "%s are free; %s",
         seo_device_name(model->dev), set->name, seo_format_bytes(wanted, (double)set->bytes),
-        seo_format_bytes(all, state), (long long)seo_params_elements(&model->params),
-        seo_format_bytes(left, (double)free_bytes(model)), smaller_state(model));
+        seo_format_bytes(all, (double)state), (long long)seo_params_elements(&model->params),
+        seo_format_bytes(left, (double)free_bytes(model)),
+        smaller_state(model, remedy, sizeof remedy));
+}
+
+/* The level of recomputation, above the model's own, with which a pass of `batch` fits: the one
+ * that computes least, or its own when none does. Leaves the model planned for it. */
+static seo_recompute fitting_level(seo_model *model, int64_t batch, int64_t room) {
+    const seo_recompute own = model->recompute;
+    for (int level = (int)own + 1; level <= SEO_RECOMPUTE_FULL; level++) {
+        model->recompute = (seo_recompute)level;
+        if (fits(model, batch, room)) return model->recompute;
+    }
+    model->recompute = own;
+    return own;
+}
+
+static const char *recompute_name(seo_recompute level) {
+    return level == SEO_RECOMPUTE_FULL ? "full" : "selective";
+}
+
+/* What of a training's settings would make its activations fit. */
+static void suggest_training(seo_model *model, int64_t room, char *out, size_t capacity) {
+    const int64_t asked = model->batch, batch = largest_batch(model, room);
+    const seo_recompute own = model->recompute;
+    char state[384];
+    const seo_recompute level = fitting_level(model, asked, room);
+    if (level != own) {
+        char smaller[96] = "";
+        if (batch > 0) {
+            snprintf(smaller, sizeof smaller, "a train.micro_batch of %lld or less fits, or ",
+                     (long long)batch);
+        }
+        snprintf(out, capacity, "%sparallel.recompute: %s", smaller, recompute_name(level));
+        return;
+    }
+    if (batch > 0) {
+        snprintf(out, capacity, "a train.micro_batch of %lld or less fits", (long long)batch);
+        return;
+    }
+    model->batch = asked;
+    model->recompute = SEO_RECOMPUTE_FULL;
+    const int64_t least = own == SEO_RECOMPUTE_FULL ? 0 : largest_batch(model, room);
+    if (least > 0) {
+        snprintf(out, capacity,
+                 "a train.micro_batch of %lld or less fits with parallel.recompute: full",
+                 (long long)least);
+    } else {
+        snprintf(out, capacity, "not even one sequence fits: a shorter model.seq_len or %s",
+                 smaller_state(model, state, sizeof state));
+    }
 }
 
 static void suggest_batch(seo_model *model, int64_t room, char *out, size_t capacity) {
     const int64_t asked = model->batch;
+    char state[384];
+    if (model->mode == SEO_MODEL_TRAIN) {
+        suggest_training(model, room, out, capacity);
+        return;
+    }
     const int64_t batch = model->mode == SEO_MODEL_GENERATE ? 0 : largest_batch(model, room);
     if (batch == 0) {
         snprintf(out, capacity, "not even one sequence fits: a shorter model.seq_len or %s",
-                 smaller_state(model));
-    } else if (model->mode == SEO_MODEL_TRAIN) {
-        snprintf(out, capacity, "a train.micro_batch of %lld or less fits", (long long)batch);
+                 smaller_state(model, state, sizeof state));
     } else {
         snprintf(out, capacity, "the run's train.micro_batch is %lld, %lld would fit; --device cpu",
                  (long long)asked, (long long)batch);

@@ -12,7 +12,7 @@ enum { INPUT_UNIT = SEO_SLAB_ALIGN_BYTES / 4 };
 
 seo_err seo_model_plan_inputs(seo_model *model) {
     const int64_t rows = model->batch * model->config.seq_len;
-    const bool groups = model->mode == SEO_MODEL_TRAIN && !seo_device_is_cpu(model->dev);
+    const bool groups = model->mode == SEO_MODEL_TRAIN && !model->facts.is_cpu;
     model->ids_at = seo_round_up(SEO_PLACE_COUNT, INPUT_UNIT);
     model->targets_at = model->ids_at + seo_round_up(rows, INPUT_UNIT);
     int64_t end = model->targets_at + seo_round_up(rows, INPUT_UNIT);

@@ -54,7 +54,6 @@ struct seo_model {
 /* model_memory.c: declares all tensors (the device is not needed); takes their memory. */
 seo_err seo_model_plan(seo_model *model, const seo_model_args *args);
 seo_err seo_model_take(seo_model *model);
-void seo_model_add_memory(const seo_model *model, seo_memory_table *out);
 /* model_pass.c: declares losses and inputs. */
 seo_err seo_model_plan_inputs(seo_model *model);
 
