@@ -1,0 +1,98 @@
+/* The comm of a run with one rank: nothing is sent, and a sum has one part. */
+#include <string.h>
+
+#include "kernels/comm/wire.h"
+#include "kernels/comm_backend.h"
+#include "kernels/fold.h"
+
+static seo_err self_open(seo_comm *comm, const void *options) {
+    (void)options;
+    comm->size = 1;
+    snprintf(comm->name, sizeof comm->name, "self");
+    return SEO_OK;
+}
+
+static seo_err self_attach(seo_comm *comm) {
+    (void)comm;
+    return SEO_OK;
+}
+
+static void sum_one_part(const seo_reduce_scatter_args *a) {
+    enum { PIECE = 1024 };
+    const int64_t n = seo_tensor_count(&a->out);
+    const float *inp = a->inp.data;
+    float *out = a->out.data;
+    for (int64_t at = 0; at < n; at += PIECE) {
+        float sent[PIECE];
+        const int64_t count = seo_min_i64(PIECE, n - at);
+        seo_wire_from_f32(sent, a->wire, inp + at, count);
+        const seo_parts part = {
+            .first = sent, .count = 1, .stride = count, .dtype = a->wire, .order = a->order};
+        seo_parts_fold(&part, out + at, a->accumulate, 0, count);
+    }
+}
+
+static seo_err self_reduce_scatter(seo_comm *comm, const seo_reduce_scatter_args *args,
+                                   int64_t *ticket) {
+    seo_err err = SEO_OK;
+    *ticket = comm->record->place.number + 1;
+    seo_comm_enter(comm, args->label, 0);
+    if (seo_device_is_cpu(comm->dev)) {
+        sum_one_part(args);
+    } else if (args->wire == SEO_DTYPE_F32 && !args->accumulate) {
+        if (args->out.data != args->inp.data) {
+            err = seo_device_copy(comm->dev, args->out.data, args->inp.data,
+                                  seo_tensor_bytes(&args->out));
+        }
+    } else {
+        err = SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                       "self: %s: one rank on %s neither rounds nor adds; it needs no "
+                       "collectives",
+                       args->label.name, seo_device_name(comm->dev));
+    }
+    seo_comm_leave(comm);
+    return err;
+}
+
+static seo_err self_all_gather(seo_comm *comm, const seo_all_gather_args *args, int64_t *ticket) {
+    seo_err err = SEO_OK;
+    *ticket = comm->record->place.number + 1;
+    seo_comm_enter(comm, args->label, 0);
+    if (args->whole.data != args->inp.data) {
+        err = seo_device_copy(comm->dev, args->whole.data, args->inp.data,
+                              seo_tensor_bytes(&args->inp));
+    }
+    seo_comm_leave(comm);
+    return err;
+}
+
+static seo_err self_wait(seo_comm *comm, int64_t ticket) {
+    (void)comm;
+    (void)ticket;
+    return SEO_OK;
+}
+
+static seo_err self_gather_host(seo_comm *comm, seo_comm_label label, const void *mine,
+                                int64_t bytes, void *all) {
+    seo_comm_enter(comm, label, 0);
+    if (bytes > 0) memmove(all, mine, (size_t)bytes);
+    seo_comm_leave(comm);
+    return SEO_OK;
+}
+
+static void self_close(seo_comm *comm) {
+    (void)comm;
+}
+
+seo_err seo_comm_open_self(seo_comm **out) {
+    static const seo_comm_backend self = {
+        .open = self_open,
+        .attach = self_attach,
+        .reduce_scatter = self_reduce_scatter,
+        .all_gather = self_all_gather,
+        .wait = self_wait,
+        .gather_host = self_gather_host,
+        .close = self_close,
+    };
+    return seo_comm_open_backend(&self, NULL, out);
+}
