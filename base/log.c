@@ -13,7 +13,7 @@
 #include "base/check.h"
 #include "base/error.h"
 
-enum { LINE_MAX_BYTES = 8192, LIVE_MAX_BYTES = 512 };
+enum { LINE_MAX_BYTES = 8192, LIVE_MAX_BYTES = 512, WHO_MAX_BYTES = 256, PATH_MAX_BYTES = 4096 };
 
 /* The log sink: one of the few mutable globals, because every room prints through it. */
 static struct {
@@ -22,6 +22,8 @@ static struct {
     FILE *file;
     bool terminal;
     char live[LIVE_MAX_BYTES];
+    char who[WHO_MAX_BYTES];         /* "" or "rank 3 on n2: " */
+    char later_path[PATH_MAX_BYTES]; /* of the file that the next message opens; "": none */
 } g_log = {.lock = PTHREAD_MUTEX_INITIALIZER, .options = {.level = SEO_LOG_INFO}};
 
 void seo_log_setup(const seo_log_options *options) {
@@ -54,13 +56,19 @@ static void redraw_live(void) {
 }
 
 static void write_file(const char *prefix, const char *text) {
+    if (g_log.later_path[0] != '\0') {
+        /* Where it cannot be opened standard error has the message. */
+        g_log.file = fopen(g_log.later_path, "ae");
+        g_log.later_path[0] = '\0';
+    }
     if (!g_log.file) return;
     char stamp[32];
     const time_t now = time(NULL);
     struct tm utc;
     gmtime_r(&now, &utc);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    if (fprintf(g_log.file, "%s %s%s\n", stamp, prefix, text) < 0 || fflush(g_log.file) != 0) {
+    if (fprintf(g_log.file, "%s %s%s%s\n", stamp, prefix, g_log.who, text) < 0 ||
+        fflush(g_log.file) != 0) {
         fprintf(stderr, "warning: the log file cannot be written (%s); going on without\n",
                 strerror(errno));
         fclose(g_log.file);
@@ -80,8 +88,8 @@ void seo_log(seo_log_level level, const char *fmt, ...) {
     const bool color = g_log.options.color && g_log.terminal && colors[level][0] != '\0';
     pthread_mutex_lock(&g_log.lock);
     erase_live();
-    fprintf(stderr, "%s%s%s%s\n", color ? colors[level] : "", prefixes[level],
-            color ? "\033[0m" : "", text);
+    fprintf(stderr, "%s%s%s%s%s\n", color ? colors[level] : "", prefixes[level],
+            color ? "\033[0m" : "", g_log.who, text);
     write_file(prefixes[level], text);
     redraw_live();
     pthread_mutex_unlock(&g_log.lock);
@@ -91,10 +99,19 @@ void seo_log_file(const char *path) {
     pthread_mutex_lock(&g_log.lock);
     if (g_log.file) fclose(g_log.file);
     g_log.file = path ? fopen(path, "ae") : NULL;
+    g_log.later_path[0] = '\0';
     const int reason = errno;
     pthread_mutex_unlock(&g_log.lock);
     if (path && !g_log.file)
         seo_warn("%s: cannot be opened (%s); going on without a log file", path, strerror(reason));
+}
+
+void seo_log_second(const char *who, const char *path) {
+    pthread_mutex_lock(&g_log.lock);
+    snprintf(g_log.who, sizeof g_log.who, "%s%s", who ? who : "", who ? ": " : "");
+    snprintf(g_log.later_path, sizeof g_log.later_path, "%s", who && path ? path : "");
+    if (who && g_log.options.level < SEO_LOG_WARN) g_log.options.level = SEO_LOG_WARN;
+    pthread_mutex_unlock(&g_log.lock);
 }
 
 void seo_log_failure(void) {

@@ -36,6 +36,11 @@ void seo_log_set_level(seo_log_level level);
  * open or write it is a warning, never an error: a full disk must not stop training. */
 void seo_log_file(const char *path);
 
+/* This process is one of several, and another one speaks for all: from here on it prints warnings
+ * and errors only, with `who` ("rank 3 on n2") after the word, and puts them into `path`, which is
+ * made with the first of them (NULL: nowhere). NULL for `who` ends it. */
+void seo_log_second(const char *who, const char *path);
+
 /* One line; a newline is added. `warning: ` and `error: ` are put before the text. */
 void seo_log(seo_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define seo_debug(...) seo_log(SEO_LOG_DEBUG, __VA_ARGS__)

@@ -45,6 +45,7 @@ typedef enum seo_matmul_choice {
 
 typedef struct seo_cuda_options {
     int32_t ordinal; /* which GPU of those that CUDA shows */
+    bool around;     /* an ordinal beyond the last counts on from the first: more ranks than GPUs */
     seo_matmul_choice matmul;
     const char *plugin;  /* path of libseodang_cuda.so; NULL: beside the program */
     const char *choices; /* of SEO_MATMUL_AUTO: a text file that keeps them, so that a run which

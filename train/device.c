@@ -20,7 +20,10 @@ seo_err seo_device_too_small(seo_err err) {
 }
 
 static seo_err open_gpu(const seo_device_wish *wish, seo_device **out) {
-    const seo_cuda_options options = {.matmul = wish->matmul, .choices = wish->matmul_choices};
+    const seo_cuda_options options = {.ordinal = wish->local_rank,
+                                      .around = true,
+                                      .matmul = wish->matmul,
+                                      .choices = wish->matmul_choices};
     return (wish->open_cuda ? wish->open_cuda : seo_device_open_cuda)(&options, out);
 }
 

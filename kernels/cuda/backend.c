@@ -48,11 +48,13 @@ static seo_err fail_for_driver(cudaError_t result) {
                     cudaGetErrorString(result), cudaGetErrorName(result));
 }
 
-static seo_err find_gpu(int32_t ordinal, struct cudaDeviceProp *gpu) {
+static seo_err find_gpu(const seo_cuda_options *o, int32_t *out, struct cudaDeviceProp *gpu) {
     int count = 0;
     const cudaError_t result = cudaGetDeviceCount(&count);
     if (result != cudaSuccess) return fail_for_driver(result);
     if (count == 0) return fail_for_driver(cudaErrorNoDevice);
+    const int32_t ordinal = o->around && o->ordinal >= count ? o->ordinal % count : o->ordinal;
+    *out = ordinal;
     if (ordinal < 0 || ordinal >= count) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED,
                         "cuda: there is no GPU %d: the driver shows %d, numbered from 0",
@@ -112,18 +114,19 @@ static seo_err device_open(seo_device *dev, const void *options) {
     seo_err err = SEO_OK;
     const seo_cuda_options *o = options;
     struct cudaDeviceProp gpu = {0};
-    SEO_TRY(find_gpu(o->ordinal, &gpu));
+    int32_t ordinal = 0;
+    SEO_TRY(find_gpu(o, &ordinal, &gpu));
     seo_cuda *cuda = calloc(1, sizeof *cuda);
     if (!cuda) return SEO_FAIL(SEO_ERR_MEMORY, "cuda: no memory for the device");
     dev->impl = cuda;
     dev->check_each = o->check_each;
-    cuda->ordinal = o->ordinal;
+    cuda->ordinal = ordinal;
     cuda->matmul = o->matmul;
     cuda->multiprocessors = gpu.multiProcessorCount;
     cuda->capability = gpu.major * 10 + gpu.minor;
     snprintf(dev->name, sizeof dev->name, "cuda %.48s, %d SMs, sm_%d", gpu.name,
              (int)cuda->multiprocessors, (int)cuda->capability);
-    SEO_TRY(seo_cuda_check(cudaSetDevice(o->ordinal), "the use of the GPU"));
+    SEO_TRY(seo_cuda_check(cudaSetDevice(ordinal), "the use of the GPU"));
     SEO_TRY(seo_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
                            "a stream"));
     SEO_TRY(take_fault_word(cuda));

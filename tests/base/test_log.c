@@ -70,6 +70,36 @@ static void a_failure_is_printed_with_its_message(void **state) {
     free(text);
 }
 
+/* One of several processes: no information, its name, and a file only once there is something. */
+static void a_second_voice_warns_only(void **state) {
+    (void)state;
+    const seo_log_options options = {.level = SEO_LOG_INFO};
+    char *text = NULL;
+    int64_t bytes = 0;
+    unlink(LOG);
+    catch_begin();
+    seo_log_setup(&options);
+    seo_log_second("rank 3 on n2", LOG);
+    seo_info("hidden");
+    const bool early = access(LOG, F_OK) == 0;
+    seo_warn("w");
+    seo_error("e");
+    seo_log_file(NULL);
+    seo_log_second(NULL, NULL);
+    seo_error("plain");
+    char *caught = catch_end();
+    seo_log_setup(&options);
+    assert_false(early);
+    assert_string_equal(caught, "warning: rank 3 on n2: w\nerror: rank 3 on n2: e\n"
+                                "error: plain\n");
+    assert_int_equal(seo_file_read(LOG, 1 << 16, &text, &bytes), SEO_OK);
+    unlink(LOG);
+    assert_non_null(strstr(text, "Z warning: rank 3 on n2: w\n"));
+    assert_null(strstr(text, "plain"));
+    free(text);
+    free(caught);
+}
+
 static void the_file_gets_every_line_with_a_stamp(void **state) {
     (void)state;
     const seo_log_options options = {.level = SEO_LOG_INFO};
@@ -176,6 +206,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_filter_and_name_themselves),
         cmocka_unit_test(a_failure_is_printed_with_its_message),
+        cmocka_unit_test(a_second_voice_warns_only),
         cmocka_unit_test(the_file_gets_every_line_with_a_stamp),
         cmocka_unit_test(a_log_file_that_fails_is_a_warning),
         cmocka_unit_test(threads_do_not_mix_lines),

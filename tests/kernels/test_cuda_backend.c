@@ -99,6 +99,20 @@ static void tells_what_is_missing(void **state) {
     seo_device_close(open_emulated());
 }
 
+/* More ranks than GPUs: they count on from the first. */
+static void ranks_share_gpus(void **state) {
+    (void)state;
+    simt_options_get()->device_count = 1;
+    for (int32_t ordinal = 0; ordinal < 3; ordinal++) {
+        seo_device *dev = NULL;
+        const seo_simt_options options = {.capability = 90,
+                                          .cuda = {.ordinal = ordinal, .around = true}};
+        must(seo_device_open_simt(&options, &dev));
+        seo_device_close(dev);
+    }
+    *simt_options_get() = before;
+}
+
 static void tells_how_much_is_missing(void **state) {
     (void)state;
     seo_device *dev = NULL;
