@@ -1,5 +1,5 @@
-/* The one program: settles what the environment decides, then picks the verb. The only file that
- * reads the environment. */
+/* The one program: settles what the environment decides, then picks the verb. Besides what a
+ * launcher leaves (train/world/launch.c), the environment is read here alone. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
