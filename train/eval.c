@@ -25,6 +25,9 @@ typedef struct evaluation {
     double *window_nats;          /* by scored window, in order */
     int64_t *window_tokens;
     int64_t done_windows;
+    int32_t rank, ranks;
+    double *message, *messages; /* of a round: message_count numbers, by rank */
+    int64_t message_count;      /* the signal, and the batch's nats by window */
     seo_document_span document; /* the last one looked up, of part `document_part` */
     const part *document_part;
     seo_eval_result *out;
@@ -57,6 +60,9 @@ static seo_err prepare(evaluation *e) {
     bool failed = false;
     e->positions = seo_model_config_of(a->model)->seq_len;
     const int64_t rows = a->batch * e->positions;
+    e->rank = a->comm ? seo_comm_rank(a->comm) : 0;
+    e->ranks = a->comm ? seo_comm_size(a->comm) : 1;
+    e->message_count = 1 + a->batch;
     e->parts = room(a->dataset_count, sizeof *e->parts, &failed);
     for (int64_t d = 0; !failed && d < a->dataset_count; d++) {
         part *p = &e->parts[d];
@@ -70,6 +76,8 @@ static seo_err prepare(evaluation *e) {
     e->targets = room(rows, sizeof *e->targets, &failed);
     e->row = room(e->positions + 1, sizeof *e->row, &failed);
     e->losses = room(rows, sizeof *e->losses, &failed);
+    e->message = room(e->message_count, sizeof *e->message, &failed);
+    e->messages = room(e->ranks * e->message_count, sizeof *e->messages, &failed);
     e->window_nats = room(e->out->windows, sizeof *e->window_nats, &failed);
     e->window_tokens = room(e->out->windows, sizeof *e->window_tokens, &failed);
     e->out->sources = room(e->out->source_count, sizeof *e->out->sources, &failed);
@@ -125,29 +133,112 @@ static seo_err add_to_source(evaluation *e, const part *p, int64_t token, double
     return SEO_OK;
 }
 
-/* Scores windows [i, i + count) of the part's chosen ones in one pass. */
-static seo_err score(evaluation *e, const part *p, int64_t i, int64_t count) {
+/* One pass: windows [first, first + count) of the part's chosen ones. */
+typedef struct pass {
+    const part *p;
+    int64_t first, count;
+} pass;
+
+/* Where the next pass begins. */
+typedef struct cursor {
+    int64_t part, first;
+} cursor;
+
+/* False at the end. */
+static bool next_pass(const evaluation *e, cursor *c, pass *out) {
+    while (c->part < e->a->dataset_count && c->first >= e->parts[c->part].chosen) {
+        *c = (cursor){.part = c->part + 1};
+    }
+    if (c->part >= e->a->dataset_count) return false;
+    const part *p = &e->parts[c->part];
+    *out = (pass){p, c->first, seo_min_i64(e->a->batch, p->chosen - c->first)};
+    c->first += out->count;
+    return true;
+}
+
+/* The losses of a pass go to e->losses. */
+static seo_err forward(evaluation *e, int64_t count) {
     seo_err err = SEO_OK;
+    seo_model *model = e->a->model;
     const int64_t tokens = count * e->positions;
-    const seo_tensor losses =
-        seo_tensor_1d(seo_model_losses(e->a->model).data, SEO_DTYPE_F32, tokens);
-    for (int64_t b = 0; b < count; b++) SEO_TRY(fill_row(e, p, window_at(p, i + b), b));
-    SEO_TRY(seo_model_forward(e->a->model, &(seo_pass_args){.ids = e->ids,
-                                                            .targets = e->targets,
-                                                            .stride = e->positions,
-                                                            .batch = count,
-                                                            .positions = e->positions,
-                                                            .losses = losses}));
-    SEO_TRY(seo_device_copy_out(seo_model_device(e->a->model), e->losses, losses.data,
+    const seo_tensor losses = seo_tensor_1d(seo_model_losses(model).data, SEO_DTYPE_F32, tokens);
+    SEO_TRY(seo_model_forward(model, &(seo_pass_args){.ids = e->ids,
+                                                      .targets = e->targets,
+                                                      .stride = e->positions,
+                                                      .batch = count,
+                                                      .positions = e->positions,
+                                                      .losses = losses,
+                                                      .hooks = e->a->hooks}));
+    SEO_TRY(seo_device_copy_out(seo_model_device(model), e->losses, losses.data,
                                 tokens * (int64_t)sizeof *e->losses));
-    for (int64_t b = 0; b < count; b++, e->done_windows++) {
-        const int64_t window = window_at(p, i + b), length = window_length(e, p, window);
+done:
+    return err;
+}
+
+/* Makes the pass; nats by window go to the message, those of documents to their sources. */
+static seo_err score(evaluation *e, const pass *own) {
+    seo_err err = SEO_OK;
+    for (int64_t b = 0; b < own->count; b++) {
+        SEO_TRY(fill_row(e, own->p, window_at(own->p, own->first + b), b));
+    }
+    SEO_TRY(forward(e, own->count));
+    for (int64_t b = 0; b < own->count; b++) {
+        const int64_t window = window_at(own->p, own->first + b);
+        const int64_t length = window_length(e, own->p, window);
         for (int64_t t = 0; t < length; t++) {
             const double nats = (double)e->losses[b * e->positions + t];
-            e->window_nats[e->done_windows] += nats;
-            SEO_TRY(add_to_source(e, p, window * e->positions + t, nats));
+            e->message[1 + b] += nats;
+            if (e->ranks > 1) continue;
+            SEO_TRY(add_to_source(e, own->p, window * e->positions + t, nats));
         }
-        e->window_tokens[e->done_windows] = length;
+    }
+done:
+    return err;
+}
+
+/* A rank that has no pass in a round takes part in fetching parameters all the same. */
+static seo_err idle(evaluation *e) {
+    if (!e->a->hooks) return SEO_OK;
+    for (int64_t t = 0; t < e->positions; t++) {
+        e->ids[t] = 0;
+        e->targets[t] = SEO_TARGET_IGNORE;
+    }
+    return forward(e, 1);
+}
+
+static seo_err exchange(evaluation *e) {
+    const int64_t bytes = e->message_count * (int64_t)sizeof *e->message;
+    SEO_ASSERT(bytes <= SEO_COMM_HOST_BYTES_MAX);
+    if (e->ranks == 1) {
+        memcpy(e->messages, e->message, (size_t)bytes);
+        return SEO_OK;
+    }
+    return seo_comm_gather_host(e->a->comm, (seo_comm_label){"scores of an evaluation", -1},
+                                e->message, bytes, e->messages);
+}
+
+/* A round: each rank makes one pass, in the order of ranks, and hears of the others'. */
+static seo_err score_round(evaluation *e, cursor *c) {
+    seo_err err = SEO_OK;
+    cursor ahead = *c;
+    pass own = {0};
+    bool any = false;
+    for (int32_t r = 0; r <= e->rank; r++) any = next_pass(e, &ahead, &own);
+    memset(e->message, 0, (size_t)e->message_count * sizeof *e->message);
+    e->message[0] = seo_signal_asked();
+    if (e->message[0] == 0 || e->ranks > 1) SEO_TRY(any ? score(e, &own) : idle(e));
+    SEO_TRY(exchange(e));
+    for (int32_t r = 0; r < e->ranks; r++) {
+        if (e->messages[r * e->message_count] == 0) continue;
+        err = SEO_FAIL(SEO_ERR_STOPPED, "the evaluation was left off");
+        goto done;
+    }
+    for (int32_t r = 0; r < e->ranks && next_pass(e, c, &own); r++) {
+        for (int64_t b = 0; b < own.count; b++, e->done_windows++) {
+            e->window_nats[e->done_windows] = e->messages[r * e->message_count + 1 + b];
+            e->window_tokens[e->done_windows] =
+                window_length(e, own.p, window_at(own.p, own.first + b));
+        }
     }
 done:
     return err;
@@ -156,21 +247,14 @@ done:
 static seo_err score_all(evaluation *e) {
     seo_err err = SEO_OK;
     seo_progress progress;
-    const seo_eval_args *a = e->a;
-    if (a->label) seo_progress_start(&progress, a->label, "windows", e->out->windows);
-    for (int64_t d = 0; d < a->dataset_count; d++) {
-        const part *p = &e->parts[d];
-        for (int64_t i = 0; i < p->chosen; i += a->batch) {
-            if (seo_signal_asked() != 0) {
-                err = SEO_FAIL(SEO_ERR_STOPPED, "the evaluation was left off");
-                goto done;
-            }
-            SEO_TRY(score(e, p, i, seo_min_i64(a->batch, p->chosen - i)));
-            if (a->label) seo_progress_update(&progress, e->done_windows);
-        }
+    cursor c = {0};
+    const char *label = e->rank == 0 ? e->a->label : NULL;
+    if (label) seo_progress_start(&progress, label, "windows", e->out->windows);
+    while (e->done_windows < e->out->windows && err == SEO_OK) {
+        err = score_round(e, &c);
+        if (label) seo_progress_update(&progress, e->done_windows);
     }
-done:
-    if (a->label) seo_progress_end(&progress);
+    if (label) seo_progress_end(&progress);
     return err;
 }
 
@@ -233,6 +317,8 @@ done:
     free(e.targets);
     free(e.row);
     free(e.losses);
+    free(e.message);
+    free(e.messages);
     free(e.window_nats);
     free(e.window_tokens);
     if (err != SEO_OK) seo_eval_free(out);

@@ -47,11 +47,16 @@ typedef struct seo_eval_args {
     int64_t batch;    /* sequences of one pass: the model's */
     seo_dataset *const *datasets;
     int64_t dataset_count;
-    int64_t tokens_max; /* about this many; 0: all */
-    const char *label;  /* of the progress line; NULL: none */
+    int64_t tokens_max;          /* about this many; 0: all */
+    const char *label;           /* of the progress line; NULL: none */
+    seo_comm *comm;              /* ranks that share the work; NULL: this process alone */
+    const seo_pass_hooks *hooks; /* of the passes, where parameters are not whole on a rank; opt */
 } seo_eval_args;
 
-/* Free the result with seo_eval_free. SEO_ERR_STOPPED when a signal asks to stop. */
+/* Free the result with seo_eval_free. SEO_ERR_STOPPED when a signal asks to stop. With several
+ * ranks all call it with the same arguments; the passes are dealt out in turn, every rank makes as
+ * many, and all get the same result, to the last bit that of one rank, without its sources; a
+ * signal to one of them stops all after the same pass. */
 seo_err seo_eval(const seo_eval_args *args, seo_eval_result *out);
 void seo_eval_free(seo_eval_result *result);
 

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "../support/dataset_fixture.h"
+#include "../support/threads_comm.h"
 #include "base/check.h"
 #include "tiny_model.h"
 #include "train/eval.h"
@@ -196,8 +197,63 @@ static void json(void **state) {
     seo_buf_free(&out);
 }
 
+/* The result of one rank, and that of as many as the body is run with. */
+typedef struct shared_eval {
+    const bench *b;
+    const seo_eval_result *alone;
+    seo_dataset *held_out[8]; /* one for each rank: a dataset is read by one thread */
+} shared_eval;
+
+static seo_err same_as_alone(void *context, seo_comm *comm, seo_device *dev) {
+    seo_err err = SEO_OK;
+    shared_eval *s = context;
+    seo_model *model = NULL;
+    seo_eval_result r = {0};
+    const seo_model_config config = tiny_config(0.1);
+    SEO_TRY(seo_model_open(
+        &(seo_model_args){
+            .dev = dev, .config = &config, .mode = SEO_MODEL_EVAL, .batch = TINY_BATCH, .seed = 11},
+        &model));
+    SEO_TRY(seo_eval(&(seo_eval_args){.model = model,
+                                      .batch = TINY_BATCH,
+                                      .datasets = &s->held_out[seo_comm_rank(comm)],
+                                      .dataset_count = 1,
+                                      .comm = comm},
+                     &r));
+    if (r.loss != s->alone->loss || r.loss_stderr != s->alone->loss_stderr ||
+        r.tokens != s->alone->tokens || r.bytes != s->alone->bytes ||
+        r.windows != s->alone->windows) {
+        err = SEO_FAIL(SEO_ERR_NUMERIC, "%.17g, alone %.17g", r.loss, s->alone->loss);
+    }
+done:
+    seo_eval_free(&r);
+    seo_model_close(model);
+    return err;
+}
+
+/* Any number of ranks, also more than there are passes for in the last round: the same bits. */
+static void any_number_of_ranks(void **state) {
+    (void)state;
+    bench b;
+    seo_eval_result alone;
+    bench_open(&b, SEO_MODEL_EVAL);
+    const seo_eval_args args = args_of(&b);
+    ok(seo_eval(&args, &alone));
+    shared_eval s = {.b = &b, .alone = &alone};
+    for (int r = 0; r < 8; r++) ok(seo_dataset_open(b.data.folder, "held-out", &s.held_out[r]));
+    const int32_t sizes[] = {1, 2, 3, 8};
+    for (int64_t i = 0; i < SEO_COUNT_OF(sizes); i++) {
+        assert_true(sizes[i] == 1 || seo_div_up(alone.windows, TINY_BATCH) % 8 != 0);
+        ok(threads_run(sizes[i], same_as_alone, &s));
+    }
+    for (int r = 0; r < 8; r++) seo_dataset_close(s.held_out[r]);
+    seo_eval_free(&alone);
+    bench_close(&b);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(uniform),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_ranks),
+                                       cmocka_unit_test(uniform),
                                        cmocka_unit_test(window_by_window),
                                        cmocka_unit_test(part_of_a_split), cmocka_unit_test(json)};
     return cmocka_run_group_tests(tests, NULL, NULL);
