@@ -7,82 +7,143 @@
 #include "base/check.h"
 #include "train/values.h"
 
-/* Numbers that are brought to the device at a time, or one tensor where that is more: a part file
- * is opened once for all of them. */
-enum { BUFFER_VALUES = 16 << 20 };
+/* Numbers that are brought to the device at a time. */
+enum { BUFFER_VALUES = 4 << 20, RANGES_MAX = 1024 };
+
+static seo_err make_room(seo_restore_list *list, int64_t rows) {
+    const size_t tensors = (size_t)(list->count + rows);
+    const size_t saved = (size_t)(list->saved_count + rows),
+                 read = (size_t)(list->read_count + rows);
+    void *grown[5] = {realloc(list->tensors, tensors * sizeof *list->tensors),
+                      realloc(list->saved, saved * sizeof *list->saved),
+                      realloc(list->saved_at, saved * sizeof *list->saved_at),
+                      realloc(list->read, read * sizeof *list->read),
+                      realloc(list->read_to, read * sizeof *list->read_to)};
+    if (grown[0]) list->tensors = grown[0];
+    if (grown[1]) list->saved = grown[1];
+    if (grown[2]) list->saved_at = grown[2];
+    if (grown[3]) list->read = grown[3];
+    if (grown[4]) list->read_to = grown[4];
+    for (int i = 0; i < 5; i++) {
+        if (!grown[i]) return SEO_FAIL(SEO_ERR_MEMORY, "a list of %zu tensors", tensors);
+    }
+    return SEO_OK;
+}
+
+/* Elements [at, at + count) of a set. */
+static seo_tensor run_of(const seo_param_set *set, int64_t at, int64_t count) {
+    const seo_tensor *flat = &set->flat;
+    SEO_ASSERT(flat->data && at >= 0 && count <= flat->dims[0] - at);
+    return seo_tensor_1d((char *)flat->data + at * seo_dtype_bytes(flat->dtype), flat->dtype,
+                         count);
+}
+
+static void add_row(seo_restore_list *list, const seo_param_set *set, int64_t row, int64_t values) {
+    seo_shard_piece piece;
+    const int64_t tensor = list->count - 1;
+    const bool any = seo_shards_piece(set->shards, set->layout, row, &piece);
+    if (any) {
+        list->saved_at[list->saved_count] = run_of(set, piece.at, piece.count);
+        list->saved[list->saved_count++] =
+            (seo_ckpt_range){.tensor = tensor, .offset = piece.offset, .count = piece.count};
+    }
+    if (set->layout == SEO_LAYOUT_WHOLE) {
+        const int64_t at = seo_shards_row_at(set->shards, set->layout, row);
+        list->read_to[list->read_count] = run_of(set, at, values);
+        list->read[list->read_count++] = (seo_ckpt_range){.tensor = tensor, .count = values};
+    } else if (any) {
+        list->read_to[list->read_count] = list->saved_at[list->saved_count - 1];
+        list->read[list->read_count++] = list->saved[list->saved_count - 1];
+    }
+}
 
 seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_params *params,
                         const seo_param_set *set) {
-    const size_t count = (size_t)(list->count + params->count);
-    seo_ckpt_tensor *tensors = realloc(list->tensors, count * sizeof *tensors);
-    if (tensors) list->tensors = tensors;
-    seo_tensor *places = realloc(list->places, count * sizeof *places);
-    if (places) list->places = places;
-    if (!tensors || !places) return SEO_FAIL(SEO_ERR_MEMORY, "a list of %zu tensors", count);
+    SEO_ASSERT(set->shards && set->layout != SEO_LAYOUT_WINDOWS);
+    const seo_err err = make_room(list, params->count);
+    if (err != SEO_OK) return err;
     for (int64_t row = 0; row < params->count; row++) {
-        const seo_tensor *t = &set->tensors[row];
-        seo_ckpt_tensor *out = &list->tensors[list->count];
-        *out = (seo_ckpt_tensor){.rank = t->rank};
-        const int length =
-            snprintf(out->name, sizeof out->name, "%s/%s", prefix, params->items[row].name);
+        const seo_param *param = &params->items[row];
+        seo_ckpt_tensor *out = &list->tensors[list->count++];
+        *out = (seo_ckpt_tensor){.rank = param->rank};
+        const int length = snprintf(out->name, sizeof out->name, "%s/%s", prefix, param->name);
         SEO_ASSERT(length > 0 && (size_t)length < sizeof out->name);
-        memcpy(out->dims, t->dims, sizeof out->dims);
-        list->places[list->count++] = *t;
+        for (int32_t d = 0; d < param->rank; d++) out->dims[d] = param->dims[d];
+        add_row(list, set, row, seo_param_elements(param));
     }
     return SEO_OK;
 }
 
 void seo_restore_list_free(seo_restore_list *list) {
     free(list->tensors);
-    free(list->places);
+    free(list->saved);
+    free(list->saved_at);
+    free(list->read);
+    free(list->read_to);
     *list = (seo_restore_list){.dev = list->dev};
 }
 
-/* Reads tensors from `first` on, as many as the buffer holds; *end is where the next ones begin. */
-static seo_err read_some(const seo_restore_list *list, seo_ckpt *ckpt, float *buffer,
-                         int64_t capacity, int64_t first, int64_t *end) {
-    int64_t used = 0, i = first;
-    for (; i < list->count; i++) {
-        const int64_t values = seo_tensor_count(&list->places[i]);
-        if (values > capacity - used) break;
-        list->tensors[i].data = buffer + used;
-        used += values;
+/* A stretch of the ranges to read that fills the buffer: whole ranges, and parts of the first and
+ * the last. */
+typedef struct stretch {
+    float *buffer;
+    int64_t capacity, used;
+    int64_t range, done; /* the next value to read */
+    seo_ckpt_range wants[RANGES_MAX];
+    seo_tensor to[RANGES_MAX];
+    int64_t count;
+} stretch;
+
+static seo_err fill(const seo_restore_list *list, const seo_ckpt *ckpt, stretch *s) {
+    s->used = s->count = 0;
+    while (s->range < list->read_count && s->used < s->capacity && s->count < RANGES_MAX) {
+        const seo_ckpt_range *r = &list->read[s->range];
+        seo_ckpt_range *want = &s->wants[s->count];
+        *want = (seo_ckpt_range){.offset = r->offset + s->done,
+                                 .count = seo_min_i64(r->count - s->done, s->capacity - s->used),
+                                 .data = s->buffer + s->used};
+        const seo_err err = seo_ckpt_find(ckpt, &list->tensors[r->tensor], &want->tensor);
+        if (err != SEO_OK) return err;
+        const seo_tensor *to = &list->read_to[s->range];
+        s->to[s->count++] = seo_tensor_1d((char *)to->data + s->done * seo_dtype_bytes(to->dtype),
+                                          to->dtype, want->count);
+        s->used += want->count;
+        s->done += want->count;
+        if (s->done < r->count) break;
+        s->range++;
+        s->done = 0;
     }
-    SEO_ASSERT(i > first);
-    *end = i;
-    seo_err err = seo_ckpt_read(ckpt, list->tensors + first, i - first);
-    for (i = first; i < *end; i++) {
-        const float *values = list->tensors[i].data;
-        list->tensors[i].data = NULL;
-        if (err == SEO_OK) err = seo_values_write(list->dev, &list->places[i], values);
-    }
-    return err;
+    return SEO_OK;
 }
 
 seo_err seo_restore_read(const seo_restore_list *list, seo_ckpt *ckpt) {
     seo_err err = SEO_OK;
-    int64_t most = 1, total = 0;
-    for (int64_t i = 0; i < list->count; i++) {
-        const int64_t values = seo_tensor_count(&list->places[i]);
-        most = seo_max_i64(most, values);
-        total += values;
+    int64_t total = 0;
+    for (int64_t i = 0; i < list->read_count; i++) total += list->read[i].count;
+    if (total == 0) return SEO_OK;
+    stretch *s = calloc(1, sizeof *s);
+    if (s) s->capacity = seo_min_i64(total, BUFFER_VALUES);
+    if (s) s->buffer = malloc((size_t)s->capacity * sizeof *s->buffer);
+    if (!s || !s->buffer) {
+        err = SEO_FAIL(SEO_ERR_MEMORY, "no memory to read a checkpoint");
+        goto done;
     }
-    const int64_t capacity = seo_max_i64(most, seo_min_i64(total, BUFFER_VALUES));
-    float *buffer = malloc((size_t)capacity * sizeof *buffer);
-    if (!buffer) {
-        return SEO_FAIL(SEO_ERR_MEMORY, "no memory to read a checkpoint: %lld bytes",
-                        (long long)capacity * 4);
+    while (s->range < list->read_count) {
+        SEO_TRY(fill(list, ckpt, s));
+        SEO_TRY(seo_ckpt_read_ranges(ckpt, s->wants, s->count));
+        for (int64_t i = 0; i < s->count; i++) {
+            SEO_TRY(seo_values_write(list->dev, &s->to[i], s->wants[i].data));
+        }
     }
-    for (int64_t first = 0, end = 0; first < list->count && err == SEO_OK; first = end) {
-        err = read_some(list, ckpt, buffer, capacity, first, &end);
-    }
-    free(buffer);
+done:
+    if (s) free(s->buffer);
+    free(s);
     return err;
 }
 
 seo_err seo_restore_fetch(void *context, int64_t index, float *out) {
     const seo_restore_list *list = context;
-    return seo_values_read(list->dev, &list->places[index], out);
+    return seo_values_read(list->dev, &list->saved_at[index], out);
 }
 
 static seo_err read_parameters(seo_ckpt *ckpt, seo_model *model) {
@@ -125,7 +186,7 @@ seo_err seo_restore(const seo_restore_args *args, seo_restored *out) {
     seo_ckpt *ckpt = NULL;
     char config_path[SEO_PATH_MAX];
     *out = (seo_restored){0};
-    SEO_TRY(seo_ckpt_open(args->path, &ckpt));
+    SEO_TRY(seo_ckpt_open(args->path, NULL, &ckpt));
     out->state = *seo_ckpt_state_of(ckpt);
     snprintf(out->path, sizeof out->path, "%s", seo_ckpt_path(ckpt));
     SEO_TRY(seo_path_join(config_path, out->path, "config.yaml"));

@@ -38,21 +38,29 @@ typedef struct seo_restore_args {
 seo_err seo_restore(const seo_restore_args *args, seo_restored *out);
 void seo_restored_close(seo_restored *restored);
 
-/* Tensors of a checkpoint, and where they lie on a device. Zero-initialise but for dev. */
+/* Tensors of a run's state, and what of them lies where on this rank's device. Zero-initialise but
+ * for dev. */
 typedef struct seo_restore_list {
     seo_device *dev;
-    seo_ckpt_tensor *tensors; /* names and shapes; no data */
-    seo_tensor *places;
+    seo_ckpt_tensor *tensors; /* names and shapes of all, the same on every rank; no data */
     int64_t count;
+    seo_ckpt_range *saved; /* what this rank writes, by tensor; no data */
+    seo_tensor *saved_at;  /* and where it lies: one vector for each */
+    int64_t saved_count;
+    seo_ckpt_range *read; /* what this rank reads */
+    seo_tensor *read_to;
+    int64_t read_count;
 } seo_restore_list;
 
-/* Adds a set as "<prefix>/<name>" by row of the table; the set is bound. */
+/* Adds a bound set as "<prefix>/<name>" by row of the table. In the shard layout this rank reads
+ * and saves its chunk; in the whole layout it reads everything and saves its chunk. */
 seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_params *params,
                         const seo_param_set *set);
 void seo_restore_list_free(seo_restore_list *list);
-/* Reads all of them, through one buffer on the host. */
+/* Reads what this rank reads, straight to its place, through one bounded buffer on the host. */
 seo_err seo_restore_read(const seo_restore_list *list, seo_ckpt *ckpt);
-/* The values of tensor `index` for a checkpoint; a seo_ckpt_fetch whose context is the list. */
+/* The values of saved[index]; a seo_ckpt_fetch whose context is the list, for a snapshot whose
+ * tensors and ranges are the list's tensors and saved. */
 seo_err seo_restore_fetch(void *context, int64_t index, float *out);
 
 #ifdef __cplusplus

@@ -28,6 +28,8 @@ static seo_err save(seo_run *run) {
         .state = run->state,
         .tensors = run->tensors.tensors,
         .tensor_count = run->tensors.count,
+        .ranges = run->tensors.saved,
+        .range_count = run->tensors.saved_count,
         .fetch = seo_restore_fetch,
         .fetch_context = &run->tensors,
         .config_yaml = run->config_yaml.data,

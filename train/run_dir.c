@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 
-enum { HOLDER_MAX = 512, HOST_MAX = 256, ATTEMPT_BYTES_MAX = 4096 };
+enum { HOLDER_MAX = SEO_RUN_OWNER_MAX, HOST_MAX = 256, ATTEMPT_BYTES_MAX = 4096 };
 
 static void host_name(char out[HOST_MAX]) {
     if (gethostname(out, HOST_MAX) != 0) snprintf(out, HOST_MAX, "unknown-host");
@@ -155,22 +155,33 @@ void seo_run_dir_close(seo_run_dir *run) {
     run->lock_fd = -1;
 }
 
-seo_err seo_run_dir_fence(const char *path, int64_t attempt) {
-    char file[SEO_PATH_MAX], wanted[HOLDER_MAX], *text = NULL;
+seo_err seo_run_dir_owner(const char *path, char owner[SEO_RUN_OWNER_MAX]) {
+    char file[SEO_PATH_MAX], *text = NULL;
     int64_t bytes = 0;
-    if (attempt <= 0) return SEO_OK;
+    owner[0] = '\0';
     seo_err err = seo_path_join(file, path, "attempt");
     if (err == SEO_OK) err = seo_file_read(file, ATTEMPT_BYTES_MAX, &text, &bytes);
     if (err == SEO_ERR_MISSING) {
         return SEO_FAIL(SEO_ERR_LOCKED, "%s is gone: this run no longer owns its folder", file);
     }
-    if (err != SEO_OK) return err;
-    attempt_text(attempt, wanted);
-    if (strcmp(text, wanted) != 0) {
-        text[strcspn(text, "\n")] = '\0';
-        err = SEO_FAIL(SEO_ERR_LOCKED, "%s now says \"%s\": a newer attempt has taken over", file,
-                       text);
-    }
+    if (err == SEO_OK) snprintf(owner, SEO_RUN_OWNER_MAX, "%s", text);
     free(text);
     return err;
+}
+
+seo_err seo_run_dir_owned_by(const char *path, const char *owner) {
+    char now[SEO_RUN_OWNER_MAX];
+    if (owner[0] == '\0') return SEO_OK;
+    const seo_err err = seo_run_dir_owner(path, now);
+    if (err != SEO_OK || strcmp(now, owner) == 0) return err;
+    now[strcspn(now, "\n")] = '\0';
+    return SEO_FAIL(SEO_ERR_LOCKED, "%s/attempt now says \"%s\": a newer attempt has taken over",
+                    path, now);
+}
+
+seo_err seo_run_dir_fence(const char *path, int64_t attempt) {
+    char wanted[HOLDER_MAX];
+    if (attempt <= 0) return SEO_OK;
+    attempt_text(attempt, wanted);
+    return seo_run_dir_owned_by(path, wanted);
 }

@@ -18,6 +18,8 @@
 extern "C" {
 #endif
 
+enum { SEO_RUN_OWNER_MAX = 512 };
+
 typedef struct seo_run_dir {
     char path[SEO_PATH_MAX];
     int64_t attempt; /* 1 for the first start */
@@ -32,6 +34,11 @@ void seo_run_dir_close(seo_run_dir *run);
 /* SEO_ERR_LOCKED when RUN/attempt is no longer `attempt` as this process wrote it: a newer attempt
  * has taken over. attempt 0 passes: the folder belongs to no run. */
 seo_err seo_run_dir_fence(const char *path, int64_t attempt);
+
+/* The text of RUN/attempt, and the same fence for another rank of the run: SEO_ERR_LOCKED when the
+ * file no longer says `owner`. "" passes. */
+seo_err seo_run_dir_owner(const char *path, char owner[SEO_RUN_OWNER_MAX]);
+seo_err seo_run_dir_owned_by(const char *path, const char *owner);
 
 #ifdef __cplusplus
 }

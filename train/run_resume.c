@@ -54,7 +54,7 @@ done:
 }
 
 seo_err seo_run_find_checkpoint(seo_run *run) {
-    seo_err err = seo_ckpt_open(run->dir.path, &run->resumed_from);
+    seo_err err = seo_ckpt_open(run->dir.path, NULL, &run->resumed_from);
     if (err == SEO_ERR_MISSING) return SEO_OK;
     if (err == SEO_ERR_FORMAT) {
         return seo_err_context(

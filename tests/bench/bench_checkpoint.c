@@ -94,7 +94,7 @@ static seo_err run_load(bench *b) {
     seo_err err = SEO_OK;
     seo_ckpt *ckpt = NULL;
     double start = seo_clock_s();
-    SEO_TRY(seo_ckpt_open(b->folder, &ckpt));
+    SEO_TRY(seo_ckpt_open(b->folder, NULL, &ckpt));
     keep_best(&b->open, start);
     start = seo_clock_s();
     SEO_TRY(seo_ckpt_read(ckpt, b->tensors, GROUPS * TENSORS));

@@ -52,7 +52,7 @@ static void make_good(void) {
         SEO_ASSERT(mkdtemp(g_good.run));
     }
     atexit(remove_good);
-    SEO_ASSERT(seo_ckpt_save(g_good.run, 0, &snapshot) == SEO_OK);
+    SEO_ASSERT(seo_ckpt_save(g_good.run, 0, NULL, &snapshot) == SEO_OK);
     SEO_ASSERT(seo_path_join(folder, g_good.run, SEO_CKPT_FOLDER "/step-00000001") == SEO_OK);
     for (int i = 0; i < FILES; i++) {
         SEO_ASSERT(seo_path_join(g_good.paths[i], folder, names[i]) == SEO_OK);
@@ -109,7 +109,7 @@ static void open_changed(const uint8_t *data, size_t size) {
         free(changed[i]);
     }
     seo_ckpt *ckpt;
-    seo_err err = seo_ckpt_open(g_good.run, &ckpt);
+    seo_err err = seo_ckpt_open(g_good.run, NULL, &ckpt);
     SEO_ASSERT(err == (differs ? SEO_ERR_FORMAT : SEO_OK));
     seo_ckpt_close(ckpt);
     for (int i = 0; i < FILES; i++) {

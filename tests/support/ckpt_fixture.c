@@ -88,7 +88,7 @@ void fixture_fill(fixture *f, int64_t step) {
 
 void fixture_save(fixture *f, int64_t step) {
     fixture_fill(f, step);
-    if (seo_ckpt_save(f->run, 0, &f->snapshot) != SEO_OK) fail_msg("%s", seo_err_detail());
+    if (seo_ckpt_save(f->run, 0, NULL, &f->snapshot) != SEO_OK) fail_msg("%s", seo_err_detail());
 }
 
 void fixture_path(const fixture *f, int64_t step, const char *name, char out[SEO_PATH_MAX]) {
@@ -101,7 +101,7 @@ void fixture_path(const fixture *f, int64_t step, const char *name, char out[SEO
 
 int64_t fixture_found(const fixture *f) {
     seo_ckpt *ckpt;
-    seo_err err = seo_ckpt_open(f->run, &ckpt);
+    seo_err err = seo_ckpt_open(f->run, NULL, &ckpt);
     if (err != SEO_OK) return -1 - (int64_t)err;
     int64_t step = seo_ckpt_state_of(ckpt)->step;
     seo_ckpt_close(ckpt);
@@ -111,7 +111,7 @@ int64_t fixture_found(const fixture *f) {
 int64_t fixture_assert_newest(fixture *f) {
     static float saved[FIXTURE_VALUES];
     seo_ckpt *ckpt;
-    if (seo_ckpt_open(f->run, &ckpt) != SEO_OK) fail_msg("%s", seo_err_detail());
+    if (seo_ckpt_open(f->run, NULL, &ckpt) != SEO_OK) fail_msg("%s", seo_err_detail());
     int64_t step = seo_ckpt_state_of(ckpt)->step;
     fixture_fill(f, step);
     for (int i = 0; i < FIXTURE_TENSORS; i++) {

@@ -37,9 +37,9 @@ static void test_reads_back_bit_for_bit(void **state) {
     /* Bit patterns that a conversion would change. */
     const uint32_t odd[] = {0x80000000u, 0x7fc12345u, 0x7f800001u, 0xff800000u, 1u};
     memcpy(f->values, odd, sizeof odd);
-    OK(seo_ckpt_save(f->run, 0, &f->snapshot));
+    OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
     seo_ckpt *ckpt;
-    OK(seo_ckpt_open(f->run, &ckpt));
+    OK(seo_ckpt_open(f->run, NULL, &ckpt));
     assert_int_equal(seo_ckpt_tensor_count(ckpt), FIXTURE_TENSORS);
     int64_t total = 0;
     for (int i = 0; i < FIXTURE_TENSORS; i++) {
@@ -74,8 +74,8 @@ static void test_floats_of_the_state(void **state) {
         seo_ckpt *ckpt;
         f->snapshot.state.step = (int64_t)i + 1;
         f->snapshot.state.loss_mean = values[i];
-        OK(seo_ckpt_save(f->run, 0, &f->snapshot));
-        OK(seo_ckpt_open(f->run, &ckpt));
+        OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
+        OK(seo_ckpt_open(f->run, NULL, &ckpt));
         assert_memory_equal(&seo_ckpt_state_of(ckpt)->loss_mean, &values[i], sizeof values[i]);
         seo_ckpt_close(ckpt);
     }
@@ -86,7 +86,7 @@ static void test_missing_and_misshapen_tensors(void **state) {
     float value[16];
     seo_ckpt *ckpt;
     fixture_save(f, 3);
-    OK(seo_ckpt_open(f->run, &ckpt));
+    OK(seo_ckpt_open(f->run, NULL, &ckpt));
     seo_ckpt_tensor absent = {.name = "parameters/absent", .rank = 1, .dims = {1}, .data = value};
     assert_int_equal(seo_ckpt_read(ckpt, &absent, 1), SEO_ERR_FORMAT);
     assert_non_null(strstr(seo_err_detail(), "parameters/absent"));
@@ -134,7 +134,7 @@ static void test_none(void **state) {
     OK(seo_dir_make(path));
     assert_int_equal(fixture_found(f), -1 - SEO_ERR_MISSING);
     OK(seo_path_join(path, f->run, "no-such-run"));
-    assert_int_equal(seo_ckpt_open(path, &ckpt), SEO_ERR_MISSING);
+    assert_int_equal(seo_ckpt_open(path, NULL, &ckpt), SEO_ERR_MISSING);
 }
 
 /* What keeps us from looking must never be taken for "there is none". Root passes permission bits,
@@ -151,8 +151,8 @@ static void test_unreadable_is_an_error(void **state) {
     assert_int_equal(unlink(path), 0);
     seo_ckpt *ckpt;
     OK(seo_path_join(inner, f->tokenizer, "run"));
-    assert_int_equal(seo_ckpt_open(inner, &ckpt), SEO_ERR_IO);
-    assert_int_equal(seo_ckpt_open(f->tokenizer, &ckpt), SEO_ERR_IO);
+    assert_int_equal(seo_ckpt_open(inner, NULL, &ckpt), SEO_ERR_IO);
+    assert_int_equal(seo_ckpt_open(f->tokenizer, NULL, &ckpt), SEO_ERR_IO);
     /* A part that is a loop of links: not damage of this checkpoint, and no reason to go back. */
     fixture_save(f, 1);
     fixture_save(f, 2);
@@ -167,14 +167,14 @@ static void test_existing_step(void **state) {
     fixture_save(f, 4);
     fixture_save(f, 4); /* the same: kept */
     f->values[0] += 1.0f;
-    assert_int_equal(seo_ckpt_save(f->run, 0, &f->snapshot), SEO_ERR_USAGE);
+    assert_int_equal(seo_ckpt_save(f->run, 0, NULL, &f->snapshot), SEO_ERR_USAGE);
     assert_int_equal(fixture_found(f), 4);
     /* A damaged one is replaced, and nothing is left beside it. */
     char path[SEO_PATH_MAX];
     seo_names names;
     fixture_path(f, 4, PART, path);
     assert_int_equal(truncate(path, 100), 0);
-    OK(seo_ckpt_save(f->run, 0, &f->snapshot));
+    OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
     assert_int_equal(fixture_found(f), 4);
     OK(seo_path_join(path, f->run, SEO_CKPT_FOLDER));
     OK(seo_dir_list(path, &names));
@@ -240,7 +240,7 @@ static void test_set_aside(void **state) {
         OK(seo_ckpt_set_aside(f->run, aside));
         assert_int_equal(fixture_found(f), -1 - SEO_ERR_MISSING);
         OK(seo_path_join(step, aside, "step-00000006"));
-        OK(seo_ckpt_open(step, &ckpt));
+        OK(seo_ckpt_open(step, NULL, &ckpt));
         seo_ckpt_close(ckpt);
     }
 }
@@ -252,7 +252,7 @@ static void test_diff(void **state) {
     bool same;
     fixture_fill(f, 1);
     f->tensors[1].data[36 * 2 + 5] = 0.25f;
-    OK(seo_ckpt_save(f->run, 0, &f->snapshot));
+    OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
     fixture_path(f, 1, "", a);
     OK(seo_ckpt_diff(a, f->run, &same, &report));
     assert_true(same);
@@ -260,7 +260,7 @@ static void test_diff(void **state) {
     f->snapshot.state.step = 2;
     f->tensors[1].data[36 * 2 + 5] = 0.75f;
     f->tensors[4].data[0] = -f->tensors[4].data[0];
-    OK(seo_ckpt_save(f->run, 0, &f->snapshot));
+    OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
     fixture_path(f, 2, "", b);
     seo_buf_clear(&report);
     OK(seo_ckpt_diff(a, b, &same, &report));
@@ -282,7 +282,7 @@ static void test_describe_and_verify(void **state) {
     char path[SEO_PATH_MAX];
     fixture_save(f, 1);
     fixture_save(f, 2);
-    OK(seo_ckpt_open(f->run, &ckpt));
+    OK(seo_ckpt_open(f->run, NULL, &ckpt));
     OK(seo_ckpt_describe(ckpt, SEO_CKPT_STYLE_TABLE, &out));
     assert_non_null(strstr(out.data, "parameters/blocks.0.attn.qkv.weight"));
     assert_non_null(strstr(out.data, "12 x 36"));
@@ -311,7 +311,7 @@ static void test_h5dump(void **state) {
     }
     fixture_fill(f, 1);
     f->tensors[1].data[36 * 3 + 4] = 0.15625f;
-    OK(seo_ckpt_save(f->run, 0, &f->snapshot));
+    OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
     fixture_path(f, 1, PART, path);
     snprintf(command, sizeof command,
              "h5dump -y -d /parameters/blocks.0.attn.qkv.weight -s 3,4 -c 1,1 %s", path);
@@ -345,8 +345,8 @@ static void test_large_shapes(void **state) {
         f->snapshot.state.step = (int64_t)i;
         f->snapshot.tensors = &t;
         f->snapshot.tensor_count = 1;
-        OK(seo_ckpt_save(f->run, 0, &f->snapshot));
-        OK(seo_ckpt_open(f->run, &ckpt));
+        OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
+        OK(seo_ckpt_open(f->run, NULL, &ckpt));
         t.data = again;
         OK(seo_ckpt_read(ckpt, &t, 1));
         assert_memory_equal(again, data, bytes);

@@ -33,7 +33,7 @@ static seo_err open_step(const fixture *f, int64_t step) {
     char path[SEO_PATH_MAX];
     seo_ckpt *ckpt;
     fixture_path(f, step, "", path);
-    seo_err err = seo_ckpt_open(path, &ckpt);
+    seo_err err = seo_ckpt_open(path, NULL, &ckpt);
     seo_ckpt_close(ckpt);
     return err;
 }
@@ -100,7 +100,7 @@ static void test_missing_and_swapped_files(void **state) {
     fixture_fill(f, 2);
     f->snapshot.config_yaml = "model: {family: gpt3}\n";
     OK(seo_file_write_atomic(f->tokenizer, "{\"model\": []}\n", 14));
-    OK(seo_ckpt_save(f->run, 0, &f->snapshot));
+    OK(seo_ckpt_save(f->run, 0, NULL, &f->snapshot));
     OK(seo_path_join(aside, f->run, "aside"));
     for (size_t i = 0; i < FILES; i++) {
         fixture_path(f, 1, files[i], one);
@@ -176,7 +176,7 @@ static void test_none_good_is_refused(void **state) {
     damage(f, 1, SEO_CKPT_MANIFEST);
     damage(f, 2, SEO_CKPT_CONFIG);
     assert_int_equal(found_and_said(f, said, sizeof said), -1 - SEO_ERR_FORMAT);
-    assert_int_equal(seo_ckpt_open(f->run, &ckpt), SEO_ERR_FORMAT);
+    assert_int_equal(seo_ckpt_open(f->run, NULL, &ckpt), SEO_ERR_FORMAT);
     assert_null(ckpt);
     assert_non_null(strstr(seo_err_detail(), "none of its 2 checkpoints is good"));
     assert_non_null(strstr(seo_err_detail(), "--from-scratch"));
@@ -215,7 +215,7 @@ static void test_no_precision(void **state) {
     fixture_save(f, 1);
     edit(f, "    \"precision\": \"bf16\",\n", "");
     fixture_path(f, 1, "", path);
-    OK(seo_ckpt_open(path, &ckpt));
+    OK(seo_ckpt_open(path, NULL, &ckpt));
     assert_string_equal(seo_ckpt_state_of(ckpt)->precision, "f32");
     seo_ckpt_close(ckpt);
 }
@@ -291,7 +291,7 @@ static void test_newer_format(void **state) {
     fixture_path(f, 2, "", two);
     OK(seo_rename(one, two));
     fixture_save(f, 1);
-    assert_int_equal(seo_ckpt_open(f->run, &ckpt), SEO_ERR_UNSUPPORTED);
+    assert_int_equal(seo_ckpt_open(f->run, NULL, &ckpt), SEO_ERR_UNSUPPORTED);
     assert_non_null(strstr(seo_err_detail(), "step-00000002"));
     assert_non_null(strstr(seo_err_detail(), "format_version 2"));
 }
@@ -313,7 +313,7 @@ static void test_dataset_hash(void **state) {
     other[20] = other[20] == '0' ? '1' : '0';
     free(text);
     edit(f, hash, other);
-    OK(seo_ckpt_open(f->run, &ckpt));
+    OK(seo_ckpt_open(f->run, NULL, &ckpt));
     seo_ckpt_tensor t = f->tensors[1];
     t.data = value;
     assert_int_equal(seo_ckpt_read(ckpt, &t, 1), SEO_ERR_FORMAT);

@@ -52,7 +52,7 @@ static bool save_with_fault(fixture *f, int64_t attempt, size_t way, int64_t k) 
     char path[SEO_PATH_MAX];
     fixture_fill(f, 2);
     fault_arm(ways[way].mode, f->run, k, ways[way].error);
-    seo_err err = seo_ckpt_save(f->run, attempt, &f->snapshot);
+    seo_err err = seo_ckpt_save(f->run, attempt, NULL, &f->snapshot);
     fault_disarm();
     const char *first = fault_first();
     if (first[0] == '\0') {
@@ -68,7 +68,7 @@ static bool save_with_fault(fixture *f, int64_t attempt, size_t way, int64_t k) 
     assert_true(err == SEO_OK ? step == 2 : step == 1 || step == 2);
     /* The disk is well again: the next save works and clears up. */
     fixture_fill(f, 2);
-    OK(seo_ckpt_save(f->run, attempt, &f->snapshot));
+    OK(seo_ckpt_save(f->run, attempt, NULL, &f->snapshot));
     assert_int_equal(fixture_assert_newest(f), 2);
     fixture_path(f, 2, "", path);
     OK(seo_ckpt_remove(path));
@@ -80,7 +80,7 @@ static void test_every_call_of_a_save(void **state) {
     seo_run_dir run;
     OK(seo_run_dir_open(f->run, &run));
     fixture_fill(f, 1);
-    OK(seo_ckpt_save(f->run, run.attempt, &f->snapshot));
+    OK(seo_ckpt_save(f->run, run.attempt, NULL, &f->snapshot));
     for (size_t way = 0; way < WAYS; way++) {
         int64_t k = 1;
         while (save_with_fault(f, run.attempt, way, k)) k++;
@@ -146,7 +146,7 @@ static void test_every_write_falls_short(void **state) {
     fixture *f = *state;
     fixture_fill(f, 1);
     fault_arm(FAULT_ON, f->run, 1, 0);
-    seo_err err = seo_ckpt_save(f->run, 0, &f->snapshot);
+    seo_err err = seo_ckpt_save(f->run, 0, NULL, &f->snapshot);
     fault_disarm();
     assert_int_equal(err, SEO_OK);
     assert_true(strstr(fault_first(), "/") != NULL);
@@ -163,7 +163,7 @@ static void test_every_write_lies(void **state) {
         char path[SEO_PATH_MAX];
         fixture_fill(f, 2);
         fault_arm(FAULT_ONCE, f->run, k, FAULT_LIE);
-        seo_err err = seo_ckpt_save(f->run, 0, &f->snapshot);
+        seo_err err = seo_ckpt_save(f->run, 0, NULL, &f->snapshot);
         fault_disarm();
         if (fault_first()[0] == '\0') break;
         bool lied = strncmp(fault_first(), "write ", 6) == 0;
@@ -216,7 +216,7 @@ static void test_every_call_of_opening(void **state) {
         for (int64_t k = 1;; k++) {
             seo_ckpt *ckpt;
             fault_arm(ways[way].mode, f->run, k, ways[way].error);
-            seo_err err = seo_ckpt_open(f->run, &ckpt);
+            seo_err err = seo_ckpt_open(f->run, NULL, &ckpt);
             if (err == SEO_OK) {
                 assert_int_equal(seo_ckpt_state_of(ckpt)->step, 2);
                 seo_ckpt_tensor t = f->tensors[0];

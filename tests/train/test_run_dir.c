@@ -102,14 +102,14 @@ static void test_fence(void **state) {
     OK(seo_run_dir_open(f->run, &run));
     OK(seo_run_dir_fence(f->run, run.attempt));
     fixture_fill(f, 1);
-    OK(seo_ckpt_save(f->run, run.attempt, &f->snapshot));
+    OK(seo_ckpt_save(f->run, run.attempt, NULL, &f->snapshot));
     assert_int_equal(seo_run_dir_fence(f->run, run.attempt + 1), SEO_ERR_LOCKED);
     OK(seo_path_join(path, f->run, "attempt"));
     const char *takers[] = {"attempt 2 host other process 1\n", "attempt 1 host other process 1\n"};
     for (size_t i = 0; i < 2; i++) {
         OK(seo_file_write_atomic(path, takers[i], (int64_t)strlen(takers[i])));
         fixture_fill(f, 2);
-        assert_int_equal(seo_ckpt_save(f->run, run.attempt, &f->snapshot), SEO_ERR_LOCKED);
+        assert_int_equal(seo_ckpt_save(f->run, run.attempt, NULL, &f->snapshot), SEO_ERR_LOCKED);
         snprintf(text, sizeof text, "%.*s", (int)strlen(takers[i]) - 1, takers[i]);
         assert_non_null(strstr(seo_err_detail(), text));
         assert_int_equal(fixture_found(f), 1);

@@ -116,8 +116,8 @@ seo_err seo_ckpt_diff(const char *path_a, const char *path_b, bool *same, seo_bu
     seo_err err = SEO_OK;
     comparison c = {.report = report};
     *same = false;
-    SEO_TRY(seo_ckpt_open(path_a, &c.a));
-    SEO_TRY(seo_ckpt_open(path_b, &c.b));
+    SEO_TRY(seo_ckpt_open(path_a, NULL, &c.a));
+    SEO_TRY(seo_ckpt_open(path_b, NULL, &c.b));
     int64_t step_a = c.a->manifest.state.step, step_b = c.b->manifest.state.step;
     if (step_a != step_b) {
         seo_buf_format(report, "step: %" PRId64 " and %" PRId64 "\n", step_a, step_b);

@@ -9,16 +9,21 @@
 
 #include <hdf5.h>
 
+#include <hdf5.h>
+
 #include "base/log.h"
 #include "base/progress.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint/manifest.h"
+#include "train/checkpoint/peers.h"
+#include "train/checkpoint/save.h"
 
 enum { MESSAGE_MAX = 2048 };
 
 struct seo_ckpt_writer {
     char run_dir[SEO_PATH_MAX];
     int64_t attempt, keep_last, keep_every;
+    seo_world *world;
     pthread_t thread;
     bool threaded;
     pthread_mutex_t lock;
@@ -32,18 +37,24 @@ struct seo_ckpt_writer {
     /* The copy: the submitter's while nothing is pending, else the thread's. */
     seo_ckpt_snapshot copy;
     seo_ckpt_tensor *tensors;
-    int64_t tensor_capacity;
+    seo_ckpt_range *ranges;
+    int64_t tensor_capacity, range_capacity;
     float *values;
     int64_t value_capacity;
     char *config_yaml;
     char tokenizer_path[SEO_PATH_MAX];
+    seo_err failed; /* with several ranks: why there is no copy */
+    char failure[MESSAGE_MAX];
 };
 
+/* Rank 0 speaks for all: its message names the rank that failed. */
 static void report(seo_ckpt_writer *w, seo_err err, double seconds) {
     char size[SEO_SHORT_TEXT];
     int64_t bytes = 0, count;
+    if (seo_ckpt_rank(w->world) > 0) return;
     for (int64_t i = 0; i < w->copy.tensor_count; i++) {
-        if (!seo_ckpt_shape_count(w->tensors[i].rank, w->tensors[i].dims, &count)) continue;
+        const seo_ckpt_tensor *t = &w->copy.tensors[i];
+        if (!seo_ckpt_shape_count(t->rank, t->dims, &count)) continue;
         bytes += count * (int64_t)sizeof(float);
     }
     seo_format_bytes(size, (double)bytes);
@@ -62,10 +73,15 @@ static void report(seo_ckpt_writer *w, seo_err err, double seconds) {
 /* Saves the copy, and removes old checkpoints only when it is whole. */
 static seo_err save_copy(seo_ckpt_writer *w) {
     double start = seo_clock_s();
-    seo_err err = seo_ckpt_save(w->run_dir, w->attempt, &w->copy);
+    seo_err err = seo_ckpt_save_with(&(seo_ckpt_save_args){.run_dir = w->run_dir,
+                                                           .attempt = w->attempt,
+                                                           .world = w->world,
+                                                           .snapshot = &w->copy,
+                                                           .failed = w->failed,
+                                                           .failure = w->failure});
     atomic_store(&w->failures, err == SEO_OK ? 0 : atomic_load(&w->failures) + 1);
     report(w, err, seo_clock_s() - start);
-    if (err != SEO_OK) return err;
+    if (err != SEO_OK || seo_ckpt_rank(w->world) > 0) return err;
     if (seo_ckpt_prune(w->run_dir, w->keep_last, w->keep_every) != SEO_OK) {
         seo_warn("old checkpoints stay: %s", seo_err_detail());
     }
@@ -113,6 +129,7 @@ seo_err seo_ckpt_writer_open(const seo_ckpt_writer_args *args, seo_ckpt_writer *
     if (!w) return SEO_FAIL(SEO_ERR_MEMORY, "no memory for the checkpoint writer");
     snprintf(w->run_dir, sizeof w->run_dir, "%s", args->run_dir);
     w->attempt = args->attempt;
+    w->world = args->world;
     w->keep_last = args->keep_last;
     w->keep_every = args->keep_every;
     pthread_mutex_init(&w->lock, NULL);
@@ -130,69 +147,99 @@ seo_err seo_ckpt_writer_open(const seo_ckpt_writer_args *args, seo_ckpt_writer *
     return SEO_OK;
 }
 
-static seo_err make_room(seo_ckpt_writer *w, int64_t tensors, int64_t values) {
-    if (tensors > w->tensor_capacity) {
-        free(w->tensors);
-        w->tensor_capacity = 0;
-        w->tensors = malloc((size_t)tensors * sizeof *w->tensors);
-        if (!w->tensors) return SEO_FAIL(SEO_ERR_MEMORY, "no memory to copy the run's state");
-        w->tensor_capacity = tensors;
+/* Room for `count` items of `bytes`; what was there before is not kept. */
+static seo_err make_room(void **memory, int64_t *capacity, int64_t count, size_t bytes) {
+    if (count <= *capacity) return SEO_OK;
+    free(*memory);
+    *capacity = 0;
+    *memory = malloc((size_t)count * bytes);
+    if (!*memory) {
+        return SEO_FAIL(SEO_ERR_MEMORY, "no memory to copy the run's state: %lld bytes",
+                        (long long)count * (long long)bytes);
     }
-    if (values > w->value_capacity) {
-        free(w->values);
-        w->value_capacity = 0;
-        w->values = malloc((size_t)values * sizeof *w->values);
-        if (!w->values) {
-            return SEO_FAIL(SEO_ERR_MEMORY, "no memory to copy the run's state: %lld bytes",
-                            (long long)values * (long long)sizeof *w->values);
+    *capacity = count;
+    return SEO_OK;
+}
+
+/* The snapshot's ranges, or all of every tensor. */
+static seo_err copy_ranges(seo_ckpt_writer *w, const seo_ckpt_snapshot *s, int64_t *count) {
+    void *memory = w->ranges;
+    *count = s->ranges ? s->range_count : s->tensor_count;
+    const seo_err err = make_room(&memory, &w->range_capacity, *count + 1, sizeof *w->ranges);
+    w->ranges = memory;
+    if (err != SEO_OK) return err;
+    for (int64_t i = 0; i < *count; i++) {
+        seo_ckpt_range *r = &w->ranges[i];
+        if (s->ranges) {
+            *r = s->ranges[i];
+            continue;
         }
-        w->value_capacity = values;
+        const seo_ckpt_tensor *t = &s->tensors[i];
+        *r = (seo_ckpt_range){.tensor = i, .data = t->data};
+        if (!seo_ckpt_shape_count(t->rank, t->dims, &r->count)) {
+            return SEO_FAIL(SEO_ERR_ARG, "tensor %s of the checkpoint has a bad shape", t->name);
+        }
     }
     return SEO_OK;
+}
+
+static seo_err copy_values(seo_ckpt_writer *w, const seo_ckpt_snapshot *s, int64_t count) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++) total += w->ranges[i].count;
+    void *memory = w->values;
+    seo_err err = make_room(&memory, &w->value_capacity, total + 1, sizeof *w->values);
+    w->values = memory;
+    float *to = w->values;
+    for (int64_t i = 0; i < count && err == SEO_OK; i++) {
+        seo_ckpt_range *r = &w->ranges[i];
+        if (s->fetch) {
+            err = s->fetch(s->fetch_context, i, to);
+        } else {
+            memcpy(to, r->data, (size_t)r->count * sizeof *to);
+        }
+        r->data = to;
+        to += r->count;
+    }
+    return err;
 }
 
 static seo_err copy_tensors(seo_ckpt_writer *w, const seo_ckpt_snapshot *s) {
-    int64_t total = 0, count;
-    for (int64_t i = 0; i < s->tensor_count; i++) {
-        if (!seo_ckpt_shape_count(s->tensors[i].rank, s->tensors[i].dims, &count)) {
-            return SEO_FAIL(SEO_ERR_ARG, "tensor %s of the checkpoint has a bad shape",
-                            s->tensors[i].name);
-        }
-        total += count;
+    void *memory = w->tensors;
+    const seo_err err =
+        make_room(&memory, &w->tensor_capacity, s->tensor_count, sizeof *w->tensors);
+    w->tensors = memory;
+    if (err == SEO_OK) {
+        memcpy(w->tensors, s->tensors, (size_t)s->tensor_count * sizeof *w->tensors);
     }
-    seo_err err = make_room(w, s->tensor_count, total);
-    if (err != SEO_OK) return err;
-    float *to = w->values;
-    for (int64_t i = 0; i < s->tensor_count; i++) {
-        seo_ckpt_shape_count(s->tensors[i].rank, s->tensors[i].dims, &count);
-        w->tensors[i] = s->tensors[i];
-        w->tensors[i].data = to;
-        if (s->fetch) {
-            err = s->fetch(s->fetch_context, i, to);
-            if (err != SEO_OK) return err;
-        } else {
-            memcpy(to, s->tensors[i].data, (size_t)count * sizeof *to);
-        }
-        to += count;
-    }
-    return SEO_OK;
+    return err;
 }
 
 static seo_err copy_snapshot(seo_ckpt_writer *w, const seo_ckpt_snapshot *s) {
-    seo_err err = copy_tensors(w, s);
-    if (err != SEO_OK) return err;
+    seo_err err = SEO_OK;
+    int64_t count = 0;
+    /* Until the copy is whole, no more than the step is known of it. */
+    w->copy = (seo_ckpt_snapshot){.state = s->state};
+    SEO_TRY(copy_tensors(w, s));
+    SEO_TRY(copy_ranges(w, s, &count));
+    SEO_TRY(copy_values(w, s, count));
     free(w->config_yaml);
     w->config_yaml = strdup(s->config_yaml);
-    if (!w->config_yaml) return SEO_FAIL(SEO_ERR_MEMORY, "no memory to copy the configuration");
+    if (!w->config_yaml) {
+        err = SEO_FAIL(SEO_ERR_MEMORY, "no memory to copy the configuration");
+        goto done;
+    }
     w->copy = *s;
     w->copy.tensors = w->tensors;
+    w->copy.ranges = w->ranges;
+    w->copy.range_count = count;
     w->copy.fetch = NULL;
     w->copy.config_yaml = w->config_yaml;
     if (s->tokenizer_path) {
         snprintf(w->tokenizer_path, sizeof w->tokenizer_path, "%s", s->tokenizer_path);
         w->copy.tokenizer_path = w->tokenizer_path;
     }
-    return SEO_OK;
+done:
+    return err;
 }
 
 static void wait_idle(seo_ckpt_writer *w) {
@@ -203,8 +250,12 @@ static void wait_idle(seo_ckpt_writer *w) {
 
 seo_err seo_ckpt_writer_submit(seo_ckpt_writer *w, const seo_ckpt_snapshot *snapshot) {
     wait_idle(w);
-    seo_err err = copy_snapshot(w, snapshot);
-    if (err != SEO_OK) return err;
+    w->failed = copy_snapshot(w, snapshot);
+    if (w->failed != SEO_OK) {
+        /* The other ranks' writers wait for this one: it has to say that it has nothing. */
+        if (seo_ckpt_ranks(w->world) == 1) return w->failed;
+        snprintf(w->failure, sizeof w->failure, "%s", seo_err_detail());
+    }
     if (!w->threaded) {
         finish(w, save_copy(w));
         return SEO_OK;
@@ -238,6 +289,7 @@ void seo_ckpt_writer_close(seo_ckpt_writer *w) {
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     free(w->tensors);
+    free(w->ranges);
     free(w->values);
     free(w->config_yaml);
     free(w);

@@ -7,7 +7,7 @@
 
 static seo_err inspect(const char *path, seo_ckpt_style style, seo_buf *out) {
     seo_ckpt *ckpt = NULL;
-    seo_err err = seo_ckpt_open(path, &ckpt);
+    seo_err err = seo_ckpt_open(path, NULL, &ckpt);
     if (err == SEO_OK) err = seo_ckpt_describe(ckpt, style, out);
     seo_ckpt_close(ckpt);
     return err;
