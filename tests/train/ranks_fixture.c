@@ -22,6 +22,18 @@ double ranks_clock(void) {
     return seo_clock_s();
 }
 
+int64_t ranks_load(const int64_t *from) {
+    return __atomic_load_n(from, __ATOMIC_SEQ_CST);
+}
+
+void ranks_store(int64_t *to, int64_t value) {
+    __atomic_store_n(to, value, __ATOMIC_SEQ_CST);
+}
+
+void ranks_add(int64_t *to, int64_t value) {
+    __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST);
+}
+
 seo_launch ranks_launch(const ranks_plan *plan, int32_t rank) {
     seo_launch launch = {.launcher = SEO_LAUNCH_TORCHRUN,
                          .rank = rank,
@@ -66,31 +78,41 @@ void ranks_start(const ranks_plan *plan, ranks *r) {
     }
 }
 
-void ranks_wait(const ranks_plan *plan, ranks *r, double limit_s) {
+static int32_t count_left(const ranks_plan *plan, const ranks *r, int32_t but) {
+    int32_t left = 0;
+    for (int32_t k = 0; k < plan->size; k++) left += k != but && r->pid[k] > 0;
+    return left;
+}
+
+void ranks_wait_but(const ranks_plan *plan, ranks *r, double limit_s, int32_t but) {
     const double until = ranks_clock() + limit_s;
     const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
-    int32_t left = 0;
-    for (int32_t k = 0; k < plan->size; k++) left += r->pid[k] > 0;
-    while (left > 0 && ranks_clock() < until) {
+    while (count_left(plan, r, but) > 0 && ranks_clock() < until) {
         for (int32_t k = 0; k < plan->size; k++) {
             int status;
             if (r->pid[k] <= 0 || waitpid(r->pid[k], &status, WNOHANG) != r->pid[k]) continue;
             r->status[k] = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+            r->ended_s[k] = ranks_clock();
             r->pid[k] = 0;
-            left--;
         }
         nanosleep(&pause, NULL);
     }
-    for (int32_t k = 0; k < plan->size; k++) {
+    const int32_t left = count_left(plan, r, but);
+    for (int32_t k = 0; left > 0 && k < plan->size; k++) {
         if (r->pid[k] <= 0) continue;
         kill(r->pid[k], SIGKILL);
         waitpid(r->pid[k], NULL, 0);
-        r->status[k] = 1000 + SIGALRM;
+        r->pid[k] = 0;
     }
     int64_t bytes = 0;
+    free(r->output);
     assert_int_equal(seo_file_read(r->output_path, 1 << 20, &r->output, &bytes), SEO_OK);
-    unlink(r->output_path);
     if (left > 0) fail_msg("%d ranks did not end in %.0f s:\n%s", (int)left, limit_s, r->output);
+}
+
+void ranks_wait(const ranks_plan *plan, ranks *r, double limit_s) {
+    ranks_wait_but(plan, r, limit_s, -1);
+    unlink(r->output_path);
 }
 
 void ranks_end(ranks *r) {

@@ -98,12 +98,15 @@ static void look(seo_line *line, struct pollfd *list, int32_t *ranks) {
     char drained[64];
     pthread_mutex_lock(&line->lock);
     nfds_t count = list_links(line, list, ranks);
+    const double wait_s = shortest_wait(line);
     pthread_mutex_unlock(&line->lock);
-    poll(list, count, (int)(1e3 * shortest_wait(line)));
+    poll(list, count, (int)(1e3 * wait_s) + 1);
     if (list[0].revents & POLLIN) (void)!read(line->wake[0], drained, sizeof drained);
     pthread_mutex_lock(&line->lock);
     double now = seo_clock_s();
-    line->away_s = now - line->last_look_s - shortest_wait(line);
+    const seo_line_hooks hooks = line->hooks;
+    line->away_s = now - line->last_look_s - wait_s;
+    if (line->away_s < 2 * wait_s) line->away_s = 0; /* an ordinary delay */
     line->last_look_s = now;
     for (int32_t r = 0; r < line->size && line->away_s > 0; r++) {
         line->links[r].heard_s += line->away_s;
@@ -111,9 +114,9 @@ static void look(seo_line *line, struct pollfd *list, int32_t *ranks) {
     for (nfds_t i = 1; i < count; i++) {
         if (list[i].revents & (POLLIN | POLLHUP | POLLERR)) seo_link_read(line, ranks[i]);
     }
-    if (line->hooks.sample) {
+    if (hooks.sample) {
         pthread_mutex_unlock(&line->lock);
-        line->hooks.sample(line->hooks.context);
+        hooks.sample(hooks.context);
         pthread_mutex_lock(&line->lock);
     }
     now = seo_clock_s();
@@ -122,7 +125,7 @@ static void look(seo_line *line, struct pollfd *list, int32_t *ranks) {
     for (int32_t r = 0; r < line->size; r++) seo_link_write(line, r);
     const double away = line->away_s;
     pthread_mutex_unlock(&line->lock);
-    if (line->hooks.act) line->hooks.act(line->hooks.context, away);
+    if (hooks.act) hooks.act(hooks.context, away);
 }
 
 /* With the lock: whether everyone has answered the goodbye. */

@@ -69,7 +69,7 @@ typedef struct seo_link {
 
 typedef struct seo_line_hooks {
     void *context;
-    /* Without the lock, before each look at the links. */
+    /* Without the lock, at each look at the links. */
     void (*sample)(void *context);
     /* With the lock: the payload of a beat to `to`; how many bytes. */
     uint32_t (*beat)(void *context, int32_t to, uint8_t *out);

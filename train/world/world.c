@@ -65,6 +65,7 @@ seo_err seo_world_open(const seo_world_args *args, seo_world **out) {
     if (!world) return SEO_FAIL(SEO_ERR_MEMORY, "no memory for the world of ranks");
     world->rank = args->launch->rank;
     world->size = args->launch->size;
+    world->local_rank = args->launch->local_rank;
     seo_meet_host(host);
     seo_meet_who(world->self, sizeof world->self, world->rank, host, getpid());
     if (world->size > 1) {
@@ -80,7 +81,9 @@ done:
 
 void seo_world_close(seo_world *world) {
     if (!world) return;
+    seo_watch_stop(world);
     seo_line_close(world->line);
+    seo_watch_free(world->watch);
     free(world);
 }
 
