@@ -68,7 +68,7 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 
 include(SeodangCuda)
-seodang_feature("mpi" off "not part of this version: one process")
+include(SeodangMpi)
 
 function(seodang_feature_table)
     get_property(rows GLOBAL PROPERTY SEODANG_FEATURES)

@@ -73,29 +73,6 @@ typedef enum seo_device_call { SEO_CALL_CAPTURABLE, SEO_CALL_OUTSIDE_CAPTURE } s
 seo_err seo_device_enter(seo_device *dev, seo_device_call kind, const char *call);
 seo_err seo_device_leave(seo_device *dev, seo_err err);
 
-/* The plug-in's one exported function, "seo_cuda_plugin". What it needs of the program is handed to
- * it, so that neither has to export symbols to the other and both write one error record; NULL when
- * `abi` or `layout` is not the plug-in's. */
-enum { SEO_PLUGIN_ABI = 1 };
-typedef struct seo_plugin_host {
-    int32_t abi;
-    uint64_t layout; /* seo_plugin_layout() as the program was compiled */
-    seo_err (*fail)(seo_err code, const char *file, int line, const char *message);
-    seo_err (*context)(seo_err code, const char *prefix);
-    const char *(*detail)(void);
-    void (*assert_failed)(const char *fact, const char *file, int line);
-} seo_plugin_host;
-typedef const seo_backend *seo_plugin_entry(const seo_plugin_host *host);
-
-/* Differs between two versions whose operators or shared structs differ in size or number. */
-static inline uint64_t seo_plugin_layout(void) {
-    uint64_t layout = sizeof(seo_device);
-#define SEO_OP(op) layout = layout * 1000003 + sizeof(seo_##op##_args);
-#include "kernels/ops.def"
-#undef SEO_OP
-    return layout;
-}
-
 /* The operators of each CPU level; the files in cpu/ are compiled once per level. */
 extern const seo_backend seo_backend_cpu_plain;
 extern const seo_backend seo_backend_cpu_avx2;

@@ -41,6 +41,8 @@ seo_err seo_comm_open_self(seo_comm **out);
  * plug-in was built; SEO_ERR_UNSUPPORTED: no MPI library. */
 typedef struct seo_comm_mpi_options {
     const char *plugin;
+    int64_t slice; /* elements a rank sends to each other one at a time; 0: chosen by the number of
+                    * ranks. The bits do not depend on it. */
 } seo_comm_mpi_options;
 seo_err seo_comm_open_mpi(const seo_comm_mpi_options *options, seo_comm **out);
 

@@ -1,16 +1,13 @@
-/* Finds and opens the CUDA plug-in. It is a shared object of its own, so that a run on the CPU
- * loads nothing of CUDA, and one program serves a laptop and a cluster. */
+/* Finds and opens plug-ins. What needs CUDA or MPI is a shared object of its own, so that a run on
+ * one CPU loads nothing of either, and one program serves a laptop and a cluster. */
+#include "kernels/plugin.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/check.h"
-#include "kernels/backend.h"
-
-static const char k_plugin_name[] = "libseodang_cuda.so";
-
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096, FILE_BYTES = 64 };
 
 static seo_err fail_for_plugin(seo_err code, const char *file, int line, const char *message) {
     return seo_fail_at(code, file, line, "%s", message);
@@ -20,59 +17,91 @@ static seo_err context_for_plugin(seo_err code, const char *prefix) {
     return seo_err_context(code, "%s", prefix);
 }
 
+void seo_plugin_host_fill(seo_plugin_host *host) {
+    *host = (seo_plugin_host){.abi = SEO_PLUGIN_ABI,
+                              .layout = seo_plugin_layout(),
+                              .fail = fail_for_plugin,
+                              .context = context_for_plugin,
+                              .detail = seo_err_detail,
+                              .assert_failed = seo_assert_failed,
+                              .clock_s = seo_clock_s,
+                              .device_is_cpu = seo_device_is_cpu,
+                              .copy_in = seo_device_copy_in,
+                              .copy_out = seo_device_copy_out};
+}
+
 /* Beside the program: "/usr/bin/seodang" gives "/usr/bin/libseodang_cuda.so". */
-static seo_err path_beside_program(char out[PATH_BYTES]) {
-    char program[PATH_BYTES - sizeof k_plugin_name];
+static seo_err path_beside_program(const seo_plugin *plugin, char out[PATH_BYTES]) {
+    char program[PATH_BYTES - FILE_BYTES];
+    SEO_ASSERT(strlen(plugin->file) < FILE_BYTES);
     const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0) return SEO_FAIL(SEO_ERR_IO, "cuda: /proc/self/exe cannot be read");
+    if (length <= 0) {
+        return SEO_FAIL(SEO_ERR_IO, "%s: /proc/self/exe cannot be read", plugin->what);
+    }
     program[length] = '\0';
     char *slash = strrchr(program, '/');
     SEO_ASSERT(slash != NULL);
     slash[1] = '\0';
-    snprintf(out, PATH_BYTES, "%s%s", program, k_plugin_name);
+    snprintf(out, PATH_BYTES, "%s%s", program, plugin->file);
     return SEO_OK;
 }
 
-/* The plug-in stays loaded until the process ends: its devices hold pointers into it. */
-static seo_err load(const char *path, const seo_backend **out) {
-    const seo_plugin_host host = {.abi = SEO_PLUGIN_ABI,
-                                  .layout = seo_plugin_layout(),
-                                  .fail = fail_for_plugin,
-                                  .context = context_for_plugin,
-                                  .detail = seo_err_detail,
-                                  .assert_failed = seo_assert_failed};
+/* The plug-in stays loaded until the process ends: what it opened holds pointers into it. */
+static seo_err load(const seo_plugin *plugin, const char *path, const void **table) {
+    seo_plugin_host host;
+    seo_plugin_host_fill(&host);
     if (access(path, F_OK) != 0) {
-        return SEO_FAIL(SEO_ERR_MISSING,
-                        "cuda: there is no plug-in %s; build with the cuda preset (or use device: "
-                        "cpu)",
-                        path);
+        return SEO_FAIL(SEO_ERR_MISSING, "%s: there is no plug-in %s; %s", plugin->what, path,
+                        plugin->remedy);
     }
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) return SEO_FAIL(SEO_ERR_UNSUPPORTED, "cuda: %s", dlerror());
-    void *symbol = dlsym(library, "seo_cuda_plugin");
+    if (!library) return SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: %s", plugin->what, dlerror());
+    void *symbol = dlsym(library, plugin->entry);
     seo_plugin_entry *entry = NULL;
     memcpy(&entry, &symbol, sizeof entry);
-    *out = entry ? entry(&host) : NULL;
-    if (!*out) {
+    *table = entry ? entry(&host) : NULL;
+    if (!*table) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED,
-                        "cuda: %s belongs to another version of this program; build both together",
-                        path);
+                        "%s: %s belongs to another version of this program; build both together",
+                        plugin->what, path);
     }
     return SEO_OK;
+}
+
+seo_err seo_plugin_open(const seo_plugin *plugin, const char *path, const void **table) {
+    char beside[PATH_BYTES];
+    *table = NULL;
+    if (!path) {
+        const seo_err err = path_beside_program(plugin, beside);
+        if (err != SEO_OK) return err;
+        path = beside;
+    }
+    return load(plugin, path, table);
 }
 
 seo_err seo_device_open_cuda(const seo_cuda_options *options, seo_device **out) {
-    seo_err err = SEO_OK;
-    char path[PATH_BYTES];
-    const seo_backend *backend = NULL;
+    static const seo_plugin cuda = {
+        .what = "cuda",
+        .file = "libseodang_cuda.so",
+        .entry = "seo_cuda_plugin",
+        .remedy = "build with the cuda preset (or use device: cpu)",
+    };
+    const void *table = NULL;
     *out = NULL;
-    if (options->plugin) {
-        snprintf(path, sizeof path, "%s", options->plugin);
-    } else {
-        SEO_TRY(path_beside_program(path));
-    }
-    SEO_TRY(load(path, &backend));
-    SEO_TRY(seo_device_open_backend(backend, options, out));
-done:
-    return err;
+    const seo_err err = seo_plugin_open(&cuda, options->plugin, &table);
+    return err != SEO_OK ? err : seo_device_open_backend(table, options, out);
+}
+
+seo_err seo_comm_open_mpi(const seo_comm_mpi_options *options, seo_comm **out) {
+    static const seo_plugin mpi = {
+        .what = "mpi",
+        .file = "libseodang_mpi.so",
+        .entry = "seo_mpi_plugin",
+        .remedy = "install an MPI library (apt-get install libopenmpi-dev openmpi-bin), configure "
+                  "and build again",
+    };
+    const void *table = NULL;
+    *out = NULL;
+    const seo_err err = seo_plugin_open(&mpi, options->plugin, &table);
+    return err != SEO_OK ? err : seo_comm_open_backend(table, options, out);
 }

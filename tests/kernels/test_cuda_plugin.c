@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "kernels/backend.h"
+#include "kernels/plugin.h"
 #include "tests/support/op_check.h"
 
 static seo_err fail_through(seo_err code, const char *file, int line, const char *message) {
@@ -29,12 +29,10 @@ static void belongs_to_one_version(void **state) {
     assert_non_null(symbol);
     seo_plugin_entry *entry = NULL;
     memcpy(&entry, &symbol, sizeof entry);
-    const seo_plugin_host right = {.abi = SEO_PLUGIN_ABI,
-                                   .layout = seo_plugin_layout(),
-                                   .fail = fail_through,
-                                   .context = context_through,
-                                   .detail = seo_err_detail,
-                                   .assert_failed = seo_assert_failed};
+    seo_plugin_host right;
+    seo_plugin_host_fill(&right);
+    right.fail = fail_through;
+    right.context = context_through;
     seo_plugin_host wrong = right;
     wrong.abi = SEO_PLUGIN_ABI + 1;
     assert_null(entry(&wrong));
