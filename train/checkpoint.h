@@ -177,8 +177,8 @@ seo_err seo_ckpt_verify(const char *path, seo_buf *report);
 seo_err seo_ckpt_diff(const char *path_a, const char *path_b, bool *same, seo_buf *report);
 
 /* Writes the checkpoint at `path` anew as DIR/checkpoints/step-... of `parts` parts, by the same
- * commit, and verifies it. The values are the same; memory stays bounded. SEO_ERR_USAGE: another
- * good checkpoint stands there. */
+ * commit, and verifies it. The values are the same; memory stays bounded. SEO_ERR_USAGE: something
+ * stands there. */
 seo_err seo_ckpt_reshard(const char *path, const char *dir, int64_t parts);
 
 /* Writes DIR/checkpoints/step-...: the mean of the parameters of `count` checkpoints of one model

@@ -76,6 +76,8 @@ void fixture_fill(fixture *f, int64_t step) {
                   .loss_mean = 1.0 / 3.0 + (double)step,
                   .train_seconds = 0.1 * (double)step,
                   .skipped_steps = 2,
+                  .spike_count = 2,
+                  .spike_window = {1.0 / 7.0, -0.0},
                   .precision = "bf16"},
         .tensors = f->tensors,
         .tensor_count = FIXTURE_TENSORS,

@@ -58,6 +58,9 @@ static void test_reads_back_bit_for_bit(void **state) {
     assert_true(a->seed == b->seed);
     assert_memory_equal(&a->loss_mean, &b->loss_mean, sizeof a->loss_mean);
     assert_memory_equal(&a->train_seconds, &b->train_seconds, sizeof a->train_seconds);
+    assert_int_equal(a->bad_in_row, b->bad_in_row);
+    assert_int_equal(a->spike_count, b->spike_count);
+    assert_memory_equal(a->spike_window, b->spike_window, sizeof a->spike_window);
     assert_int_equal(a->skipped_steps, b->skipped_steps);
     assert_string_equal(a->precision, "bf16");
     assert_string_equal(a->config_hash, b->config_hash);
@@ -356,6 +359,29 @@ static void test_large_shapes(void **state) {
     free(again);
 }
 
+/* A checkpoint of format version 1, kept as it was written, of fixture_fill's step 3. */
+static void test_version_1(void **state) {
+    fixture *f = *state;
+    float saved[FIXTURE_VALUES];
+    seo_ckpt *ckpt;
+    fixture_fill(f, 3);
+    OK(seo_ckpt_open(SEO_SOURCE_DIR "/tests/golden/checkpoint_v1", NULL, &ckpt));
+    const seo_ckpt_state *s = seo_ckpt_state_of(ckpt);
+    assert_int_equal(s->step, 3);
+    assert_memory_equal(&s->loss_mean, &f->snapshot.state.loss_mean, sizeof s->loss_mean);
+    assert_int_equal(s->bad_in_row, 0);
+    assert_int_equal(s->spike_count, 0);
+    for (int i = 0; i < FIXTURE_TENSORS; i++) {
+        seo_ckpt_tensor t = f->tensors[i];
+        int64_t count;
+        assert_true(seo_ckpt_shape_count(t.rank, t.dims, &count));
+        t.data = saved;
+        OK(seo_ckpt_read(ckpt, &t, 1));
+        assert_memory_equal(saved, f->tensors[i].data, (size_t)count * sizeof *saved);
+    }
+    seo_ckpt_close(ckpt);
+}
+
 int main(void) {
 #define CASE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
@@ -373,6 +399,7 @@ int main(void) {
         CASE(test_describe_and_verify),
         CASE(test_h5dump),
         CASE(test_large_shapes),
+        CASE(test_version_1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

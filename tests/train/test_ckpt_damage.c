@@ -227,7 +227,7 @@ static void test_impossible_manifests(void **state) {
         const char *from, *to;
         seo_err err;
     } edits[] = {
-        {"\"format_version\": 1", "\"format_version\": 2", SEO_ERR_UNSUPPORTED},
+        {"\"format_version\": 2", "\"format_version\": 3", SEO_ERR_UNSUPPORTED},
         {"seodang-checkpoint", "seodang-shard", SEO_ERR_FORMAT},
         {"\"step\": 1,", "\"step\": 2,", SEO_ERR_FORMAT},
         {"\"step\": 1,", "\"step\": -1,", SEO_ERR_FORMAT},
@@ -237,6 +237,10 @@ static void test_impossible_manifests(void **state) {
         {"\"bits\": \"", "\"bits\": \"0", SEO_ERR_FORMAT},
         {"\"precision\": \"bf16\"", "\"precision\": \"f16\"", SEO_ERR_FORMAT},
         {"\"precision\": \"bf16\"", "\"precision\": 16", SEO_ERR_FORMAT},
+        {"\"bad_in_row\": 0", "\"bad_in_row\": -1", SEO_ERR_FORMAT},
+        {"\"spike_window\": [", "\"spike_window\": [7, ", SEO_ERR_FORMAT},
+        {"\"spike_window\": [\"", "\"spike_window\": [\"0", SEO_ERR_FORMAT},
+        {"\"spike_window\": [", "\"spike_windows\": [", SEO_ERR_FORMAT},
         {"\"config_hash\": \"", "\"config_hash\": \"0", SEO_ERR_FORMAT},
         {"\"parts\": 1", "\"parts\": 0", SEO_ERR_FORMAT},
         {"\"parts\": 1", "\"parts\": 2", SEO_ERR_FORMAT},
@@ -285,7 +289,7 @@ static void test_newer_format(void **state) {
     char one[SEO_PATH_MAX], two[SEO_PATH_MAX];
     seo_ckpt *ckpt;
     fixture_save(f, 1);
-    edit(f, "\"format_version\": 1", "\"format_version\": 2");
+    edit(f, "\"format_version\": 2", "\"format_version\": 3");
     edit(f, "\"step\": 1,", "\"step\": 2,");
     fixture_path(f, 1, "", one);
     fixture_path(f, 2, "", two);
@@ -293,7 +297,7 @@ static void test_newer_format(void **state) {
     fixture_save(f, 1);
     assert_int_equal(seo_ckpt_open(f->run, NULL, &ckpt), SEO_ERR_UNSUPPORTED);
     assert_non_null(strstr(seo_err_detail(), "step-00000002"));
-    assert_non_null(strstr(seo_err_detail(), "format_version 2"));
+    assert_non_null(strstr(seo_err_detail(), "format_version 3"));
 }
 
 /* The manifest and the file agree, but the dataset is not what the manifest says of it. */

@@ -29,6 +29,10 @@ static void describe_text(const seo_ckpt *ckpt, seo_buf *out) {
     seo_buf_format(out, "  precision       %s\n", known(s->precision));
     seo_buf_format(out, "  configuration   %s\n  data            %s\n  tokenizer       %s\n",
                    known(s->config_hash), known(s->data_sha256), known(s->tokenizer_sha256));
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < m->file_count; i++) bytes += m->files[i].digest.bytes;
+    seo_buf_format(out, "  parts           %" PRId64 ", one for each rank that wrote; %s in all\n",
+                   m->part_count, seo_format_bytes(size, (double)bytes));
     for (int64_t i = 0; i < m->file_count; i++) {
         const seo_ckpt_digest *d = &m->files[i].digest;
         seo_buf_format(out, "  %-22s %10s  xxh3_128 %s\n", m->files[i].name,
@@ -66,7 +70,10 @@ static void describe_json(const seo_ckpt *ckpt, seo_buf *out) {
     seo_buf_json_float(out, s->loss_mean, 17);
     seo_buf_text(out, ", \"train_seconds\": ");
     seo_buf_json_float(out, s->train_seconds, 17);
-    seo_buf_format(out, ", \"skipped_steps\": %" PRId64 ", ", s->skipped_steps);
+    seo_buf_format(out,
+                   ", \"skipped_steps\": %" PRId64 ", \"bad_in_row\": %" PRId64
+                   ", \"spike_count\": %" PRId64 ", \"parts\": %" PRId64 ", ",
+                   s->skipped_steps, s->bad_in_row, s->spike_count, m->part_count);
     add_json_text(out, "precision", s->precision);
     add_json_text(out, "config_hash", s->config_hash);
     add_json_text(out, "data_sha256", s->data_sha256);

@@ -35,41 +35,65 @@ static void add_index(seo_buf *out, const seo_ckpt_tensor *t, int64_t flat) {
     seo_buf_text(out, "]");
 }
 
-/* Values that print alike may differ in their bits, so both are shown. */
-static void compare_values(comparison *c, const seo_ckpt_tensor *t, const float *a,
+/* Where two tensors differ, as far as they were read. */
+typedef struct differences {
+    int64_t unequal, first;
+    float a, b; /* at the first */
+    double largest;
+} differences;
+
+static void compare_values(differences *d, int64_t at, int64_t count, const float *a,
                            const float *b) {
-    int64_t count, unequal = 0, first = 0;
-    double largest = 0.0;
-    SEO_ASSERT(seo_ckpt_shape_count(t->rank, t->dims, &count));
     for (int64_t i = 0; i < count; i++) {
         if (bits_of(a[i]) == bits_of(b[i])) continue;
-        if (unequal++ == 0) first = i;
-        largest = fmax(largest, fabs((double)a[i] - (double)b[i]));
+        if (d->unequal++ == 0) {
+            d->first = at + i;
+            d->a = a[i];
+            d->b = b[i];
+        }
+        d->largest = fmax(d->largest, fabs((double)a[i] - (double)b[i]));
     }
-    if (unequal == 0 || c->different++ >= SHOWN_MAX) return;
-    seo_buf_format(c->report, "%s: %" PRId64 " of %" PRId64 " values differ, first at ", t->name,
-                   unequal, count);
-    add_index(c->report, t, first);
-    seo_buf_format(
-        c->report,
-        ": %.9g (0x%08" PRIx32 ") and %.9g (0x%08" PRIx32 "); largest absolute difference %.9g\n",
-        (double)a[first], bits_of(a[first]), (double)b[first], bits_of(b[first]), largest);
 }
 
-static seo_err compare_tensor(comparison *c, seo_ckpt_tensor t) {
+/* Values that print alike may differ in their bits, so both are shown. */
+static void report_differences(comparison *c, const seo_ckpt_tensor *t, int64_t count,
+                               const differences *d) {
+    if (d->unequal == 0 || c->different++ >= SHOWN_MAX) return;
+    seo_buf_format(c->report, "%s: %" PRId64 " of %" PRId64 " values differ, first at ", t->name,
+                   d->unequal, count);
+    add_index(c->report, t, d->first);
+    seo_buf_format(c->report,
+                   ": %.9g (0x%08" PRIx32 ") and %.9g (0x%08" PRIx32
+                   "); largest absolute difference %.9g\n",
+                   (double)d->a, bits_of(d->a), (double)d->b, bits_of(d->b), d->largest);
+}
+
+/* By pieces, so that neither checkpoint has to fit in memory nor be cut like the other. */
+static seo_err compare_tensor(comparison *c, int64_t index_a) {
     seo_err err = SEO_OK;
-    int64_t count;
+    const seo_ckpt_tensor t = seo_ckpt_tensor_at(c->a, index_a);
+    int64_t count, index_b;
+    differences found = {0};
     SEO_ASSERT(seo_ckpt_shape_count(t.rank, t.dims, &count));
-    float *a = malloc((size_t)count * sizeof *a), *b = malloc((size_t)count * sizeof *b);
+    float *a = malloc(SEO_CKPT_PIECE_VALUES * sizeof *a);
+    float *b = malloc(SEO_CKPT_PIECE_VALUES * sizeof *b);
     if (!a || !b) {
         err = SEO_FAIL(SEO_ERR_MEMORY, "no memory to compare %s", t.name);
         goto done;
     }
-    t.data = a;
-    SEO_TRY(seo_ckpt_read(c->a, &t, 1));
-    t.data = b;
-    SEO_TRY(seo_ckpt_read(c->b, &t, 1));
-    compare_values(c, &t, a, b);
+    SEO_TRY(seo_ckpt_find(c->b, &t, &index_b));
+    for (int64_t at = 0; at < count; at += SEO_CKPT_PIECE_VALUES) {
+        seo_ckpt_range r = {.tensor = index_a,
+                            .offset = at,
+                            .count = seo_min_i64(SEO_CKPT_PIECE_VALUES, count - at),
+                            .data = a};
+        SEO_TRY(seo_ckpt_read_ranges(c->a, &r, 1));
+        r.tensor = index_b;
+        r.data = b;
+        SEO_TRY(seo_ckpt_read_ranges(c->b, &r, 1));
+        compare_values(&found, at, r.count, a, b);
+    }
+    report_differences(c, &t, count, &found);
 done:
     free(a);
     free(b);
@@ -93,7 +117,7 @@ static seo_err compare_entries(comparison *c) {
         const seo_ckpt_entry *a = &ma->entries[i];
         const seo_ckpt_entry *b = seo_ckpt_manifest_entry(mb, a->name);
         if (b && same_shape(a, b)) {
-            seo_err err = compare_tensor(c, seo_ckpt_tensor_at(c->a, i));
+            seo_err err = compare_tensor(c, i);
             if (err != SEO_OK) return err;
         } else if (c->different++ < SHOWN_MAX) {
             seo_buf_format(c->report, "%s: ", a->name);
@@ -135,19 +159,34 @@ done:
     return err;
 }
 
+/* Every piece of a tensor, by the manifest's hash of it. */
+static seo_err verify_tensor(seo_ckpt *ckpt, int64_t index) {
+    const seo_ckpt_entry *e = &ckpt->manifest.entries[index];
+    char hash[SEO_XXH128_HEX];
+    for (int64_t i = 0; i < e->piece_count; i++) {
+        const seo_ckpt_piece *p = &ckpt->manifest.pieces[e->piece_first + i];
+        const seo_err err = seo_ckpt_hash_run(ckpt, index, p->offset, p->count, hash);
+        if (err != SEO_OK) return err;
+        if (strcmp(hash, p->hash) == 0) continue;
+        return SEO_FAIL(SEO_ERR_FORMAT, "%s: the values of %s are not those saved", ckpt->path,
+                        e->name);
+    }
+    return SEO_OK;
+}
+
 /* Opens the checkpoint and reads every tensor the way resuming does. */
 static seo_err verify_step(const char *path, seo_buf *report) {
     seo_ckpt *ckpt = NULL;
     seo_err err = seo_ckpt_open_step(path, &ckpt);
     for (int64_t i = 0; err == SEO_OK && i < ckpt->manifest.entry_count; i++) {
-        seo_ckpt_tensor t = seo_ckpt_tensor_at(ckpt, i);
-        t.data = malloc((size_t)ckpt->manifest.entries[i].count * sizeof *t.data);
-        err = t.data ? seo_ckpt_read(ckpt, &t, 1)
-                     : SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory to read %s", path, t.name);
-        free(t.data);
+        err = verify_tensor(ckpt, i);
     }
     if (err == SEO_OK) {
-        seo_buf_format(report, "%s: good, %" PRId64 " tensors\n", path, ckpt->manifest.entry_count);
+        seo_buf_format(report, "%s: good, %" PRId64 " tensors", path, ckpt->manifest.entry_count);
+        if (ckpt->manifest.part_count > 1) {
+            seo_buf_format(report, " in %" PRId64 " parts", ckpt->manifest.part_count);
+        }
+        seo_buf_text(report, "\n");
     } else {
         seo_buf_format(report, "%s\n", seo_err_detail());
     }

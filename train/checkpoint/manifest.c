@@ -48,6 +48,16 @@ static void add_float_member(seo_buf *out, const char *key, double value) {
     seo_buf_format(out, ", \"bits\": \"%016" PRIx64 "\"},\n", bits);
 }
 
+static void write_spike_window(seo_buf *out, const seo_ckpt_state *s) {
+    seo_buf_text(out, "    \"spike_window\": [");
+    for (int64_t i = 0; i < s->spike_count; i++) {
+        uint64_t bits;
+        memcpy(&bits, &s->spike_window[i], sizeof bits);
+        seo_buf_format(out, "%s\"%016" PRIx64 "\"", i ? ", " : "", bits);
+    }
+    seo_buf_text(out, "],\n");
+}
+
 static void write_state(seo_buf *out, const seo_ckpt_state *s) {
     seo_buf_text(out, "  \"state\": {\n");
     seo_buf_format(out, "    \"step\": %" PRId64 ",\n    \"tokens\": %" PRId64 ",\n", s->step,
@@ -55,7 +65,9 @@ static void write_state(seo_buf *out, const seo_ckpt_state *s) {
     seo_buf_format(out, "    \"seed\": \"%" PRIu64 "\",\n", s->seed);
     add_float_member(out, "loss_mean", s->loss_mean);
     add_float_member(out, "train_seconds", s->train_seconds);
-    seo_buf_format(out, "    \"skipped_steps\": %" PRId64 ",\n", s->skipped_steps);
+    seo_buf_format(out, "    \"skipped_steps\": %" PRId64 ",\n    \"bad_in_row\": %" PRId64 ",\n",
+                   s->skipped_steps, s->bad_in_row);
+    write_spike_window(out, s);
     add_text_member(out, "    ", "precision", s->precision);
     add_text_member(out, "    ", "config_hash", s->config_hash);
     add_text_member(out, "    ", "data_sha256", s->data_sha256);
@@ -138,11 +150,15 @@ static bool seal_ok(const char *text, size_t bytes) {
            memcmp(seal + SEAL_HEAD + SEAL_HASH, seal_tail, SEAL_TAIL) == 0;
 }
 
+static bool is_hash(const char *text, size_t digits) {
+    return strlen(text) == digits && strspn(text, "0123456789abcdef") == digits;
+}
+
 static seo_err parse_hash(const json_t *object, const char *path, const char *key, size_t digits,
                           const char **out) {
     seo_err err = seo_json_string(object, path, key, out);
     if (err != SEO_OK) return err;
-    if (strlen(*out) != digits || strspn(*out, "0123456789abcdef") != digits) {
+    if (!is_hash(*out, digits)) {
         return SEO_FAIL(SEO_ERR_FORMAT, "%s: \"%s\" is not %zu hexadecimal digits", path, key,
                         digits);
     }
@@ -200,7 +216,30 @@ static seo_err parse_precision(const json_t *state, const char *path, char *out)
     return SEO_FAIL(SEO_ERR_FORMAT, "%s: \"precision\" is neither f32 nor bf16", path);
 }
 
-static seo_err parse_state(const json_t *root, const char *path, seo_ckpt_state *s) {
+/* Since version 2. */
+static seo_err parse_spikes(const json_t *state, const char *path, seo_ckpt_state *s) {
+    const json_t *window;
+    seo_err err = seo_json_int(state, path, "bad_in_row", 0, INT64_MAX, &s->bad_in_row);
+    if (err == SEO_OK) err = seo_json_array(state, path, "spike_window", &window);
+    if (err != SEO_OK) return err;
+    const size_t count = json_array_size(window);
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(window, i));
+        if (count > SEO_CKPT_SPIKE_MAX || !text || !is_hash(text, 16)) {
+            return SEO_FAIL(SEO_ERR_FORMAT,
+                            "%s: \"spike_window\" is not at most %d numbers of 16 hexadecimal "
+                            "digits",
+                            path, SEO_CKPT_SPIKE_MAX);
+        }
+        const uint64_t bits = strtoull(text, NULL, 16);
+        memcpy(&s->spike_window[i], &bits, sizeof bits);
+    }
+    s->spike_count = (int64_t)count;
+    return SEO_OK;
+}
+
+static seo_err parse_state(const json_t *root, const char *path, int64_t version,
+                           seo_ckpt_state *s) {
     seo_err err = SEO_OK;
     const json_t *state;
     SEO_TRY(seo_json_object(root, path, "state", &state));
@@ -210,6 +249,7 @@ static seo_err parse_state(const json_t *root, const char *path, seo_ckpt_state 
     SEO_TRY(parse_float(state, path, "loss_mean", &s->loss_mean));
     SEO_TRY(parse_float(state, path, "train_seconds", &s->train_seconds));
     SEO_TRY(seo_json_int(state, path, "skipped_steps", 0, INT64_MAX, &s->skipped_steps));
+    if (version >= 2) SEO_TRY(parse_spikes(state, path, s));
     SEO_TRY(parse_precision(state, path, s->precision));
     SEO_TRY(parse_known(state, path, "config_hash", sizeof s->config_hash - 1, s->config_hash));
     SEO_TRY(parse_known(state, path, "data_sha256", sizeof s->data_sha256 - 1, s->data_sha256));
@@ -386,7 +426,7 @@ done:
     return err;
 }
 
-static seo_err parse_format(const json_t *root, const char *path) {
+static seo_err parse_format(const json_t *root, const char *path, int64_t *out) {
     seo_err err = SEO_OK;
     const char *format;
     int64_t version;
@@ -397,6 +437,7 @@ static seo_err parse_format(const json_t *root, const char *path) {
         goto done;
     }
     SEO_TRY(seo_json_int(root, path, "format_version", 1, INT64_MAX, &version));
+    *out = version;
     if (version > SEO_CKPT_FORMAT_VERSION) {
         err = SEO_FAIL(SEO_ERR_UNSUPPORTED,
                        "%s: written in format_version %lld, this program (%s) reads up to %d: use "
@@ -412,16 +453,17 @@ seo_err seo_ckpt_manifest_parse(const char *path, const char *text, size_t bytes
     seo_err err = SEO_OK;
     json_t *root = NULL;
     const char *program;
+    int64_t version = 0;
     memset(out, 0, sizeof *out);
     if (!seal_ok(text, bytes)) {
         return SEO_FAIL(SEO_ERR_FORMAT,
                         "%s: damaged: the hash in its last line is not that of its text", path);
     }
     SEO_TRY(seo_json_parse(path, text, bytes, &root));
-    SEO_TRY(parse_format(root, path));
+    SEO_TRY(parse_format(root, path, &version));
     SEO_TRY(seo_json_string(root, path, "program", &program));
     snprintf(out->program, sizeof out->program, "%s", program);
-    SEO_TRY(parse_state(root, path, &out->state));
+    SEO_TRY(parse_state(root, path, version, &out->state));
     SEO_TRY(seo_json_int(root, path, "parts", 1, SEO_CKPT_PARTS_MAX, &out->part_count));
     SEO_TRY(parse_files(root, path, out));
     SEO_TRY(parse_entries(root, path, out));

@@ -2,14 +2,17 @@
  *
  * A JSON object, its members one below the other:
  *
- *   format "seodang-checkpoint", format_version 1, program
- *   state     step tokens seed loss_mean train_seconds skipped_steps precision config_hash
- *             data_sha256 tokenizer_sha256; a float is {"value": for people, "bits": its IEEE 754
- * bits in hex}, the seed a decimal string, because JSON readers do not agree on 64-bit numbers
- *   parts     how many part files
+ *   format "seodang-checkpoint", format_version 2, program
+ *   state     step tokens seed loss_mean train_seconds skipped_steps bad_in_row spike_window
+ *             precision config_hash data_sha256 tokenizer_sha256; a float is {"value": for people,
+ *             "bits": its IEEE 754 bits in hex}, the window an array of such bits, the seed a
+ *             decimal string, because JSON readers do not agree on 64-bit numbers
+ *   parts     how many part files: one for each rank that wrote
  *   files     name, bytes, xxh3_128 of the whole, xxh3_64 of each block of block_bytes
  *   tensors   name, dtype, shape, pieces: part, offset and count in elements, xxh3_128 of the data
  *   manifest_xxh3_128   the hash of all the text before this last member's line
+ *
+ * Version 1 is read as well: it had one part, and neither bad_in_row nor spike_window.
  *
  * The last two lines are the same in every version, so that damage can be told from a format this
  * program is too old for. */
@@ -30,7 +33,7 @@ extern "C" {
 
 #define SEO_CKPT_FORMAT "seodang-checkpoint"
 enum {
-    SEO_CKPT_FORMAT_VERSION = 1,
+    SEO_CKPT_FORMAT_VERSION = 2,
     SEO_CKPT_FILE_NAME_MAX = 64,
     SEO_CKPT_PARTS_MAX = 4096,
     SEO_CKPT_MANIFEST_BYTES_MAX = 256 << 20

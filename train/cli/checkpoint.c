@@ -1,4 +1,4 @@
-/* seodang checkpoint inspect|verify|diff */
+/* seodang checkpoint inspect|verify|diff|reshard|average */
 #include "train/checkpoint.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -94,11 +94,76 @@ done:
     return seo_cli_exit(err);
 }
 
+static int reshard_verb(int argc, char **argv) {
+    static const seo_cli_command command = {
+        .name = "checkpoint reshard",
+        .operands = "RUN|CHECKPOINT",
+        .summary = "Writes a checkpoint anew in another number of parts, and verifies it. Resuming "
+                   "needs no such thing: any number of ranks reads any number of parts.",
+        .example = "seodang checkpoint reshard --parts 1 --out runs/single runs/first",
+        .operands_min = 1,
+        .operands_max = 1};
+    bool helped = false;
+    int64_t parts = 0;
+    const char *dir = NULL;
+    const seo_cli_option options[] = {{.name = "parts",
+                                       .type = SEO_CLI_INT,
+                                       .value = &parts,
+                                       .operand = "N",
+                                       .help = "how many part files",
+                                       .required = true,
+                                       .min = 1,
+                                       .max = 4096},
+                                      {.name = "out",
+                                       .type = SEO_CLI_TEXT,
+                                       .value = &dir,
+                                       .operand = "DIR",
+                                       .help = "the run folder to write it into",
+                                       .required = true}};
+    seo_err err = SEO_OK;
+    seo_cli_list paths = {0};
+    SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
+    if (helped) goto done;
+    SEO_TRY(seo_ckpt_reshard(paths.items[0], dir, parts));
+done:
+    seo_cli_list_free(&paths);
+    return seo_cli_exit(err);
+}
+
+static int average_verb(int argc, char **argv) {
+    static const seo_cli_command command = {
+        .name = "checkpoint average",
+        .operands = "RUN|CHECKPOINT...",
+        .summary = "Writes the mean of the parameters of checkpoints of one model, for evaluation "
+                   "and generation. Moments are left out: nothing can be trained on from it.",
+        .example = "seodang checkpoint average --out runs/mean runs/first/checkpoints/step-*",
+        .operands_min = 1,
+        .operands_max = -1};
+    bool helped = false;
+    const char *dir = NULL;
+    const seo_cli_option options[] = {{.name = "out",
+                                       .type = SEO_CLI_TEXT,
+                                       .value = &dir,
+                                       .operand = "DIR",
+                                       .help = "the run folder to write it into",
+                                       .required = true}};
+    seo_err err = SEO_OK;
+    seo_cli_list paths = {0};
+    SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
+    if (helped) goto done;
+    SEO_TRY(seo_ckpt_average(paths.items, paths.count, dir));
+done:
+    seo_cli_list_free(&paths);
+    return seo_cli_exit(err);
+}
+
 int seo_cli_checkpoint(int argc, char **argv) {
     static const seo_cli_verb verbs[] = {
         {"inspect", inspect_verb, "show the step, state, files and tensors of a checkpoint"},
         {"verify", verify_verb, "read every byte and check it"},
         {"diff", diff_verb, "compare two checkpoints bit for bit"},
+        {"reshard", reshard_verb, "write a checkpoint anew in another number of parts"},
+        {"average", average_verb, "write the mean of the parameters of checkpoints"},
     };
     return seo_cli_dispatch("seodang checkpoint", verbs, SEO_COUNT_OF(verbs), argc, argv);
 }
