@@ -528,13 +528,21 @@ static void tells_the_time(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        BACKEND_TEST(says_what_it_is),           BACKEND_TEST(tells_what_is_missing),
-        BACKEND_TEST(tells_how_much_is_missing), BACKEND_TEST(counts_and_seals_memory),
-        BACKEND_TEST(copies_what_was_given),     BACKEND_TEST(copies_out_in_pieces),
-        BACKEND_TEST(replays_with_new_inputs),   BACKEND_TEST(replays_operators),
-        BACKEND_TEST(refuses_while_capturing),   BACKEND_TEST(recovers_from_failed_captures),
-        BACKEND_TEST(reports_faults_of_kernels), BACKEND_TEST(closes_a_lost_device),
-        BACKEND_TEST(names_the_operator),        BACKEND_TEST(tells_the_time),
+        BACKEND_TEST(says_what_it_is),
+        BACKEND_TEST(tells_what_is_missing),
+        BACKEND_TEST(ranks_share_gpus),
+        BACKEND_TEST(tells_how_much_is_missing),
+        BACKEND_TEST(counts_and_seals_memory),
+        BACKEND_TEST(copies_what_was_given),
+        BACKEND_TEST(copies_out_in_pieces),
+        BACKEND_TEST(replays_with_new_inputs),
+        BACKEND_TEST(replays_operators),
+        BACKEND_TEST(refuses_while_capturing),
+        BACKEND_TEST(recovers_from_failed_captures),
+        BACKEND_TEST(reports_faults_of_kernels),
+        BACKEND_TEST(closes_a_lost_device),
+        BACKEND_TEST(names_the_operator),
+        BACKEND_TEST(tells_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
