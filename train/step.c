@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/progress.h"
@@ -11,103 +12,256 @@
 struct seo_step {
     seo_step_args a;
     seo_device *dev;
+    seo_comm *comm; /* NULL: one rank */
+    int32_t rank, ranks;
+    int64_t sequences; /* of this rank's part of the batch */
     void *memory;
-    seo_tensor losses;  /* (batch_tokens) on the device */
+    seo_tensor losses;  /* (sequences * seq_len) on the device */
     float *host_losses; /* the same, copied out once a step */
-    double *sequence_nats;
-    seo_step_word word;
+    /* Once a step each rank tells all: its word, then the sums of its sequences' losses. */
+    char *mine, *all; /* one message, and those of all ranks */
+    int64_t message_bytes;
+    double *sequence_nats; /* of the global batch */
+    seo_step_word *words;
+    seo_comm_times seen; /* when the last step ended */
 };
+
+static int64_t batch_sequences(const seo_config *config) {
+    return config->train.batch_tokens / config->model.seq_len;
+}
+
+/* A slot is made of whole micro-batches, so that they are the same for every number of ranks. */
+static seo_err check_batch(const seo_step *step) {
+    const seo_train_config *train = &step->a.config->train;
+    const int64_t all = batch_sequences(step->a.config);
+    const int64_t slots = step->a.parallel ? seo_parallel_slots(step->a.parallel) : 0;
+    if (all % step->ranks != 0) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "the batch of %lld sequences cannot be shared equally by %d ranks: change "
+                        "train.batch_tokens or the number of ranks",
+                        (long long)all, step->ranks);
+    }
+    if (slots > 0 && (all % slots != 0 || all / slots % train->micro_batch != 0)) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "parallel.invariant: the batch of %lld sequences is no %lld parallel.slots "
+                        "of whole micro-batches of %lld: change train.batch_tokens, "
+                        "train.micro_batch or parallel.slots",
+                        (long long)all, (long long)slots, (long long)train->micro_batch);
+    }
+    if (step->ranks > 1 && step->message_bytes > SEO_COMM_HOST_BYTES_MAX) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "%lld sequences a step are too many for one rank: take more ranks, or a "
+                        "smaller train.batch_tokens",
+                        (long long)step->sequences);
+    }
+    return SEO_OK;
+}
+
+static int64_t losses_bytes(const seo_config *config, int64_t sequences) {
+    return sequences * config->model.seq_len * (int64_t)sizeof(float);
+}
+
+static seo_err take_memory(seo_step *step) {
+    const int64_t bytes = losses_bytes(step->a.config, step->sequences);
+    const int64_t all = batch_sequences(step->a.config);
+    const seo_err err = seo_device_alloc(step->dev, bytes, &step->memory);
+    if (err != SEO_OK) return err;
+    step->losses = seo_tensor_1d(step->memory, SEO_DTYPE_F32, bytes / (int64_t)sizeof(float));
+    step->host_losses = malloc((size_t)bytes);
+    step->mine = calloc(1, (size_t)step->message_bytes);
+    step->all = calloc((size_t)step->ranks, (size_t)step->message_bytes);
+    step->sequence_nats = malloc((size_t)all * sizeof *step->sequence_nats);
+    step->words = calloc((size_t)step->ranks, sizeof *step->words);
+    if (step->host_losses && step->mine && step->all && step->sequence_nats && step->words) {
+        return SEO_OK;
+    }
+    return SEO_FAIL(SEO_ERR_MEMORY, "the losses of %lld sequences", (long long)all);
+}
 
 seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
     seo_err err = SEO_OK;
     *out = NULL;
-    const int64_t tokens = args->config->train.batch_tokens;
     seo_step *step = calloc(1, sizeof *step);
     if (!step) return SEO_FAIL(SEO_ERR_MEMORY, "a training step");
     step->a = *args;
     step->dev = seo_model_device(args->model);
-    SEO_TRY(seo_device_alloc(step->dev, tokens * 4, &step->memory));
-    step->losses = seo_tensor_1d(step->memory, SEO_DTYPE_F32, tokens);
-    step->host_losses = malloc((size_t)tokens * sizeof *step->host_losses);
-    step->sequence_nats = malloc((size_t)(tokens / args->config->model.seq_len) * sizeof(double));
-    if (!step->host_losses || !step->sequence_nats) {
-        err = SEO_FAIL(SEO_ERR_MEMORY, "the losses of %lld tokens", (long long)tokens);
-    }
+    const seo_shards *shards = seo_model_shards(args->model);
+    step->rank = shards->rank;
+    step->ranks = shards->ranks;
+    step->comm = args->parallel ? seo_parallel_comm(args->parallel) : NULL;
+    SEO_ASSERT(step->ranks == 1 || step->comm);
+    step->sequences = batch_sequences(args->config) / step->ranks;
+    step->message_bytes =
+        (int64_t)sizeof(seo_step_word) + step->sequences * (int64_t)sizeof(double);
+    SEO_TRY(check_batch(step));
+    SEO_TRY(take_memory(step));
+    *out = step;
+    step = NULL;
 done:
-    if (err == SEO_OK) {
-        *out = step;
-    } else {
-        seo_step_close(step);
-    }
+    seo_step_close(step);
     return err;
+}
+
+void seo_step_measure(const seo_config *config, int32_t ranks, seo_memory_table *out) {
+    seo_memory_add(out, "losses of a step", losses_bytes(config, batch_sequences(config) / ranks));
 }
 
 void seo_step_close(seo_step *step) {
     if (!step) return;
     seo_device_free(step->dev, step->memory);
     free(step->host_losses);
+    free(step->mine);
+    free(step->all);
     free(step->sequence_nats);
+    free(step->words);
     free(step);
 }
 
-/* Forward and backward of the batch, micro-batch by micro-batch in order. */
+static seo_err one_pass(seo_step *step, int64_t number, const seo_batch *batch, int64_t index) {
+    const int64_t positions = batch->seq_len, stride = positions + 1;
+    const int64_t micro = step->a.config->train.micro_batch, first = index * micro;
+    const int64_t count = seo_min_i64(micro, batch->sequences - first);
+    float *losses = (float *)step->losses.data + first * positions;
+    const int32_t *tokens = batch->tokens + first * stride, *groups = batch->groups;
+    const seo_pass_hooks *hooks = NULL;
+    seo_err err = SEO_OK;
+    if (groups) groups += index * batch->groups_stride;
+    if (step->a.parallel) SEO_TRY(seo_parallel_pass(step->a.parallel, index, &hooks));
+    SEO_TRY(seo_model_forward_backward(
+        step->a.model,
+        &(seo_pass_args){.ids = tokens,
+                         .targets = tokens + 1,
+                         .stride = stride,
+                         .groups = groups,
+                         .batch = count,
+                         .positions = positions,
+                         .losses = seo_tensor_1d(losses, SEO_DTYPE_F32, count * positions),
+                         .grad_scale = 1.0f / (float)(batch_sequences(step->a.config) * positions),
+                         .dropout = true,
+                         .step = number,
+                         .first_sequence = step->rank * step->sequences + first,
+                         .hooks = hooks}));
+    if (step->a.parallel) SEO_TRY(seo_parallel_passed(step->a.parallel, index));
+done:
+    return err;
+}
+
+/* Forward and backward of this rank's part, micro-batch by micro-batch in order. A rank that others
+ * wait for does not leave on the way. */
 static seo_err accumulate(seo_step *step, int64_t number, const seo_batch *batch) {
     seo_err err = SEO_OK;
-    const int64_t positions = batch->seq_len, stride = positions + 1;
-    const int64_t micro = step->a.config->train.micro_batch;
-    SEO_TRY(seo_model_zero_grads(step->a.model));
-    for (int64_t first = 0; first < batch->sequences; first += micro) {
-        if (seo_signal_asked() != 0) {
+    seo_parallel *parallel = step->a.parallel;
+    SEO_ASSERT(batch->sequences == step->sequences);
+    const int64_t passes = seo_div_up(batch->sequences, step->a.config->train.micro_batch);
+    SEO_TRY(parallel ? seo_parallel_begin(parallel, passes) : seo_model_zero_grads(step->a.model));
+    for (int64_t index = 0; index < passes; index++) {
+        if (step->ranks == 1 && seo_signal_asked() != 0) {
             return SEO_FAIL(SEO_ERR_STOPPED, "step %lld was left off", (long long)number);
         }
-        const int64_t count = seo_min_i64(micro, batch->sequences - first);
-        float *losses = (float *)step->losses.data + first * positions;
-        const int32_t *tokens = batch->tokens + first * stride, *groups = batch->groups;
-        if (groups) groups += first / micro * batch->groups_stride;
-        SEO_TRY(seo_model_forward_backward(
-            step->a.model,
-            &(seo_pass_args){.ids = tokens,
-                             .targets = tokens + 1,
-                             .stride = stride,
-                             .groups = groups,
-                             .batch = count,
-                             .positions = positions,
-                             .losses = seo_tensor_1d(losses, SEO_DTYPE_F32, count * positions),
-                             .grad_scale = 1.0f / (float)(batch->sequences * positions),
-                             .dropout = true,
-                             .step = number,
-                             .first_sequence = first}));
+        SEO_TRY(one_pass(step, number, batch, index));
+    }
+    if (parallel) SEO_TRY(seo_parallel_reduced(parallel));
+done:
+    return err;
+}
+
+static seo_err sum_sequences(seo_step *step, int64_t positions) {
+    double *sums = (double *)(void *)(step->mine + sizeof(seo_step_word));
+    const seo_err err = seo_device_copy_out(step->dev, step->host_losses, step->losses.data,
+                                            seo_tensor_bytes(&step->losses));
+    if (err != SEO_OK) return err;
+    for (int64_t s = 0; s < step->sequences; s++) {
+        sums[s] = 0;
+        for (int64_t t = 0; t < positions; t++) {
+            sums[s] += (double)step->host_losses[s * positions + t];
+        }
+    }
+    return SEO_OK;
+}
+
+static double waited_s(const seo_step *step) {
+    seo_comm_times times = {0};
+    if (step->comm) seo_comm_times_of(step->comm, &times);
+    return times.waited_s;
+}
+
+/* What this rank tells, and what all have told. */
+static seo_err exchange(seo_step *step, const seo_step_word *word) {
+    seo_err err = SEO_OK;
+    const int64_t sums_bytes = step->message_bytes - (int64_t)sizeof *word;
+    memcpy(step->mine, word, sizeof *word);
+    if (step->comm) {
+        SEO_TRY(seo_comm_gather_host(step->comm, (seo_comm_label){"gather losses", word->number},
+                                     step->mine, step->message_bytes, step->all));
+    } else {
+        memcpy(step->all, step->mine, (size_t)step->message_bytes);
+    }
+    for (int32_t r = 0; r < step->ranks; r++) {
+        const char *from = step->all + r * step->message_bytes;
+        memcpy(&step->words[r], from, sizeof *word);
+        memcpy(step->sequence_nats + r * step->sequences, from + sizeof *word, (size_t)sums_bytes);
     }
 done:
     return err;
 }
 
-/* Sums in the order of the batch, so that the micro-batch size does not show in the last digit. */
-static seo_err read_loss(seo_step *step, seo_step_result *out) {
-    const int64_t positions = out->batch.seq_len, sequences = out->batch.sequences;
-    const seo_err err = seo_device_copy_out(step->dev, step->host_losses, step->losses.data,
-                                            out->tokens * (int64_t)sizeof *step->host_losses);
-    if (err != SEO_OK) return err;
-    double total = 0;
-    for (int64_t s = sequences - 1; s >= 0; s--) {
-        double sum = 0;
-        for (int64_t t = 0; t < positions; t++) sum += (double)step->host_losses[s * positions + t];
-        step->sequence_nats[s] = sum;
-        total += sum;
+/* Ranks that see other numbers would part from here on, each into a model of its own. Bits are
+ * compared, as not-a-number is equal to nothing. */
+static seo_err compare_words(const seo_step *step) {
+    const seo_step_word *first = &step->words[0];
+    for (int32_t r = 1; r < step->ranks; r++) {
+        const seo_step_word *word = &step->words[r];
+        if (word->number != first->number) {
+            return SEO_FAIL(SEO_ERR_NUMERIC, "rank %d is at step %lld, rank 0 at step %lld", r,
+                            (long long)word->number, (long long)first->number);
+        }
+        if (memcmp(&word->grad_norm, &first->grad_norm, sizeof first->grad_norm) != 0) {
+            return SEO_FAIL(SEO_ERR_NUMERIC,
+                            "step %lld: rank %d has a gradient norm of %.9g, rank 0 of %.9g: they "
+                            "must have the same processor (or GPU) and build",
+                            (long long)word->number, r, word->grad_norm, first->grad_norm);
+        }
     }
-    out->loss = total / (double)out->tokens;
-    out->sequence_nats = step->sequence_nats;
-    out->sequence_count = sequences;
     return SEO_OK;
 }
 
-/* What this rank tells. */
-static void say_word(seo_step *step, double start_s, seo_step_result *out) {
-    step->word = (seo_step_word){.stop = seo_signal_asked(),
-                                 .save = step->a.save_due && step->a.save_due(step->a.context),
-                                 .own_s = seo_clock_s() - start_s};
-    out->words = &step->word;
-    out->word_count = 1;
+/* Sums in the order of the batch, so that neither micro-batches nor ranks show in the last digit.
+ */
+static void add_losses(const seo_step *step, seo_step_result *out) {
+    double total = 0;
+    out->sequence_count = step->sequences * step->ranks;
+    for (int64_t s = out->sequence_count - 1; s >= 0; s--) total += step->sequence_nats[s];
+    out->loss = total / (double)out->tokens;
+    out->sequence_nats = step->sequence_nats;
+    out->words = step->words;
+    out->word_count = step->ranks;
+}
+
+/* The norm and the losses to all, and the same answer on all. */
+static seo_err tell(seo_step *step, int64_t number, double own_from_s, seo_step_result *out) {
+    seo_err err = SEO_OK;
+    SEO_TRY(sum_sequences(step, out->batch.seq_len));
+    const seo_step_word word = {.stop = seo_signal_asked(),
+                                .save = step->a.save_due && step->a.save_due(step->a.context),
+                                .own_s = seo_clock_s() - waited_s(step) - own_from_s,
+                                .data_wait_s = out->data_wait_s,
+                                .grad_norm = out->grad_norm,
+                                .number = number};
+    SEO_TRY(exchange(step, &word));
+    SEO_TRY(compare_words(step));
+    add_losses(step, out);
+done:
+    return err;
+}
+
+static void measure_comm(seo_step *step, seo_step_result *out) {
+    seo_comm_times now = {0};
+    if (!step->comm) return;
+    seo_comm_times_of(step->comm, &now);
+    out->comm_busy_s = now.busy_s - step->seen.busy_s;
+    out->comm_waited_s = now.waited_s - step->seen.waited_s;
+    out->comm_sent_bytes = now.sent_bytes - step->seen.sent_bytes;
+    step->seen = now;
 }
 
 /* The norm and the losses are read back before the update is queued: whether it is made is decided
@@ -117,21 +271,22 @@ static void say_word(seo_step *step, double start_s, seo_step_result *out) {
 seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_result *out) {
     seo_err err = SEO_OK;
     const seo_config *c = step->a.config;
-    const double start_s = seo_clock_s();
+    const double own_from_s = seo_clock_s() - waited_s(step);
     *out = (seo_step_result){
         .lr = seo_schedule_lr(&c->schedule, c->optimizer.lr, c->train.steps, number)};
     SEO_TRY(seo_loader_get(step->a.loader, number - 1, &out->batch));
-    out->tokens = out->batch.sequences * out->batch.seq_len;
+    out->tokens = batch_sequences(c) * out->batch.seq_len;
+    out->first_sequence = step->rank * step->sequences;
     out->data_wait_s = out->batch.wait_s;
     SEO_TRY(accumulate(step, number, &out->batch));
     SEO_TRY(seo_optim_norm(step->a.optim, &out->grad_norm));
-    SEO_TRY(read_loss(step, out));
-    say_word(step, start_s, out);
+    SEO_TRY(tell(step, number, own_from_s, out));
     out->finite = isfinite(out->loss) && isfinite(out->grad_norm);
     out->vetoed = out->finite && step->a.veto && step->a.veto(step->a.context, out->loss);
     if (out->finite && !out->vetoed) {
         SEO_TRY(seo_optim_update(step->a.optim, out->lr, updates + 1));
     }
+    measure_comm(step, out);
 done:
     return err;
 }

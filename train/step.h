@@ -18,17 +18,22 @@ typedef struct seo_step seo_step;
 
 /* What a rank tells all others once a step, with its losses. */
 typedef struct seo_step_word {
-    int32_t stop; /* the signal that asked it to stop, or 0 */
-    int32_t save; /* its clock says that a checkpoint is due */
-    double own_s; /* since the step's beginning, without the time it waited for other ranks */
+    int32_t stop;       /* the signal that asked it to stop, or 0 */
+    int32_t save;       /* its clock says that a checkpoint is due */
+    double own_s;       /* since the step's beginning, without the time it waited for other ranks */
+    double data_wait_s; /* of it, for the loader */
+    double grad_norm;   /* as this rank computed it: must be the same on all */
+    int64_t number;     /* of the step: likewise */
 } seo_step_word;
 
-/* All borrowed; they must outlive the step. The loader gives the whole global batch. */
+/* All borrowed; they must outlive the step. The loader gives this rank's part of the global batch:
+ * of equal size on all, in the order of ranks. */
 typedef struct seo_step_args {
     const seo_config *config;
     seo_model *model; /* SEO_MODEL_TRAIN, for train.micro_batch sequences */
     seo_optim *optim;
-    seo_loader *loader; /* with the groups of train.micro_batch, or with none */
+    seo_parallel *parallel; /* NULL: one rank, default mode. Joined by the optimizer */
+    seo_loader *loader;     /* with the groups of train.micro_batch, or with none */
     /* Asked before the update of a finite step; true leaves it out. It decides from `loss` and from
      * what all ranks know alike. NULL: never. */
     bool (*veto)(void *context, double loss);
@@ -36,9 +41,12 @@ typedef struct seo_step_args {
     void *context;                   /* of both */
 } seo_step_args;
 
-/* Takes memory for the losses of a global batch. */
+/* Takes memory for the losses of this rank's part of the batch. SEO_ERR_USAGE when the batch cannot
+ * be cut into equal parts for the ranks, or slots of whole micro-batches. */
 seo_err seo_step_open(const seo_step_args *args, seo_step **out);
 void seo_step_close(seo_step *step); /* NULL is fine */
+/* Adds what open takes of the device, without one. */
+void seo_step_measure(const seo_config *config, int32_t ranks, seo_memory_table *out);
 
 typedef struct seo_step_result {
     double loss;      /* mean over the global batch, before the update, nats */
@@ -54,12 +62,19 @@ typedef struct seo_step_result {
     int64_t sequence_count;
     const seo_step_word *words; /* by rank; the step's, valid until the next one */
     int32_t word_count;
-    seo_batch batch; /* what fed the step; valid until the next one */
+    /* Since the step before: seconds in collectives, seconds that this rank was kept waiting for
+     * them, bytes it sent (0 where they are not measured). */
+    double comm_busy_s, comm_waited_s;
+    int64_t comm_sent_bytes;
+    seo_batch batch;        /* what fed this rank's part of the step; valid until the next one */
+    int64_t first_sequence; /* of that part in the global batch */
 } seo_step_result;
 
 /* Step `number` (1 is the first); `updates` is how many were made before it. When a loss or the
- * gradient norm is not finite, or the veto falls, nothing is updated. SEO_ERR_STOPPED, and nothing
- * is changed, when a signal asks to stop (train/signal.h). */
+ * gradient norm is not finite, or the veto falls, nothing is updated, on no rank. SEO_ERR_STOPPED,
+ * and nothing is changed, when a signal asks to stop (train/signal.h) and there is one rank: with
+ * several a signal is a word, and all stop after the same step. SEO_ERR_NUMERIC when ranks that
+ * should have computed the same did not. */
 seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_result *out);
 
 #ifdef __cplusplus
