@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -408,6 +409,25 @@ static void different_sizes_end_the_run_at_once(void **state) {
     ranks_end(&r);
 }
 
+/* Waits for rank 0's card and connects to the loopback. */
+static int connect_to_rank_0(const ranks_plan *plan, seo_card *card) {
+    char path[SEO_PATH_MAX], *text = NULL;
+    int64_t bytes;
+    while (seo_meet_file(plan->folder, path) != SEO_OK ||
+           seo_file_read(path, SEO_CARD_BYTES, &text, &bytes) != SEO_OK) {
+        usleep(1000);
+    }
+    if (!seo_card_parse(text, (size_t)bytes, card)) return -1;
+    free(text);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)card->port),
+                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (const struct sockaddr *)&to, sizeof to) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
 /* Rank 1 is of another start for a while; then the right one comes. */
 static int a_ghost_first(const ranks_plan *plan, int32_t rank, ranks_shared *shared) {
     seo_launch launch = ranks_launch(plan, rank);
@@ -415,15 +435,10 @@ static int a_ghost_first(const ranks_plan *plan, int32_t rank, ranks_shared *sha
         .launch = &launch, .folder = plan->folder, .join_s = rank == 2 ? 1.0 : plan->join_s};
     seo_world *world;
     if (rank == 2) { /* The ghost: rank 1 of an earlier start, with the card of this one. */
-        char path[SEO_PATH_MAX], *text;
-        int64_t bytes;
         seo_card card;
-        while (seo_meet_file(plan->folder, path) != SEO_OK ||
-               seo_file_read(path, SEO_CARD_BYTES, &text, &bytes) != SEO_OK) {
-            usleep(1000);
-        }
-        if (!seo_card_parse(text, (size_t)bytes, &card)) return 5;
-        free(text);
+        const int fd = connect_to_rank_0(plan, &card);
+        if (fd < 0) return 5;
+        close(fd);
         launch.rank = 1;
         launch.master_port = card.port;
         snprintf(launch.master, sizeof launch.master, "localhost");
@@ -448,6 +463,123 @@ static void a_ghost_of_another_start_is_turned_away(void **state) {
     assert_non_null(strstr(r.shared->report[2].text, "belongs to another start"));
     assert_non_null(strstr(r.output, "turned away: rank 1 on "));
     ranks_end(&r);
+}
+
+/* ---- strangers ---- */
+
+enum { STRANGERS = 200 };
+
+/* Rank 3 is many strangers: some silent, some that say nonsense, some that stop in mid-word. The
+ * ranks come after them. */
+static int among_strangers(const ranks_plan *plan, int32_t rank, ranks_shared *shared) {
+    seo_launch launch = ranks_launch(plan, rank);
+    const seo_world_args args = {.launch = &launch, .folder = plan->folder, .join_s = plan->join_s};
+    seo_world *world;
+    launch.size = 3;
+    if (rank == 3) {
+        seo_card card;
+        uint8_t head[SEO_WIRE_HEADER];
+        const seo_frame frame = {.kind = SEO_FRAME_HELLO, .bytes = 200};
+        seo_frame_put(head, &frame);
+        for (int i = 0; i < STRANGERS; i++) {
+            const int fd = connect_to_rank_0(plan, &card);
+            if (fd < 0) return 1;
+            if (i % 3 == 1) (void)!send(fd, "GET / HTTP/1.0\r\n\r\n never mind the rest", 38, 0);
+            if (i % 3 == 2) (void)!send(fd, head, sizeof head - (size_t)(i % 5), 0);
+        }
+        ranks_store(&shared->flag[3], 1);
+        pause();
+    }
+    while (rank != 0 && ranks_load(&shared->flag[3]) == 0) usleep(1000);
+    const double start = ranks_clock();
+    const seo_err err = seo_world_open(&args, &world);
+    shared->report[rank].seconds = ranks_clock() - start;
+    ranks_keep(shared, rank, err);
+    if (err == SEO_OK) seo_world_close(world);
+    return err == SEO_OK ? 0 : 1;
+}
+
+static void strangers_do_not_keep_ranks_out(void **state) {
+    (void)state;
+    const ranks_plan plan = plan_of(4, among_strangers);
+    ranks r;
+    ranks_start(&plan, &r);
+    ranks_wait_but(&plan, &r, 60, 3);
+    assert_int_equal(kill(r.pid[3], SIGKILL), 0);
+    ranks_wait(&plan, &r, 10);
+    for (int32_t k = 0; k < 3; k++) assert_int_equal(r.status[k], 0);
+    assert_true(r.shared->report[1].seconds < 4);
+    assert_non_null(strstr(r.output, "turned away: a connection from "));
+    ranks_end(&r);
+}
+
+/* Rank 1 is played by hand, with a clock of its own. */
+static int from_another_time(const ranks_plan *plan, int32_t rank, ranks_shared *shared) {
+    if (rank == 0) return only_open(plan, rank, shared);
+    seo_card card;
+    seo_meet_in in = {0};
+    uint8_t payload[SEO_WIRE_CONTROL_MAX];
+    const int fd = connect_to_rank_0(plan, &card);
+    seo_wire_hello h = {.version = SEO_WIRE_VERSION,
+                        .rank = 1,
+                        .size = 2,
+                        .process = 5,
+                        .token = card.token,
+                        .wall_s = (double)time(NULL) - 100,
+                        .id = "test",
+                        .host = "slowhost"};
+    while (seo_meet_read(fd, &in) == SEO_MEET_MORE) usleep(1000);
+    if (in.frame.kind != SEO_FRAME_GREET) return 1;
+    if (!seo_meet_send(fd, SEO_FRAME_HELLO, payload, seo_wire_put_hello(payload, &h))) return 2;
+    for (int i = 0; i < 2; i++) {
+        in.have = 0;
+        while (seo_meet_read(fd, &in) == SEO_MEET_MORE) usleep(1000);
+    }
+    return in.frame.kind == SEO_FRAME_READY ? 0 : 3;
+}
+
+static void a_clock_that_is_off_is_named(void **state) {
+    (void)state;
+    const ranks_plan plan = plan_of(2, from_another_time);
+    ranks r;
+    run(&plan, &r);
+    check_all(&plan, &r, 0);
+    assert_non_null(strstr(r.output, "the clock of rank 1 on slowhost, process 5 is "));
+    assert_non_null(strstr(r.output, " s behind that of "));
+    ranks_end(&r);
+}
+
+/* Through MASTER_ADDR, whose port somebody else holds already, as torchrun's agent does. */
+static int by_master(const ranks_plan *plan, int32_t rank, ranks_shared *shared) {
+    seo_launch launch = ranks_launch(plan, rank);
+    const seo_world_args args = {.launch = &launch, .join_s = plan->join_s};
+    seo_world *world;
+    snprintf(launch.master, sizeof launch.master, "127.0.0.1");
+    launch.master_port = *(const int32_t *)plan->context;
+    seo_err err = seo_world_open(&args, &world);
+    ranks_keep(shared, rank, err);
+    if (err != SEO_OK) return 1;
+    err = seo_world_agree(world, SEO_CHANNEL_RUN, "all", SEO_OK);
+    seo_world_close(world);
+    return err == SEO_OK ? 0 : 2;
+}
+
+static void the_next_free_port_is_found(void **state) {
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t bytes = sizeof at;
+    const int agent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(agent, (const struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(agent, 8), 0);
+    assert_int_equal(getsockname(agent, (struct sockaddr *)&at, &bytes), 0);
+    int32_t port = ntohs(at.sin_port);
+    ranks_plan plan = plan_of(3, by_master);
+    ranks r;
+    plan.context = &port;
+    run(&plan, &r);
+    check_all(&plan, &r, 0);
+    ranks_end(&r);
+    close(agent);
 }
 
 static void a_stale_file_is_no_obstacle(void **state) {
@@ -505,6 +637,9 @@ int main(void) {
         cmocka_unit_test(a_batch_script_without_srun_is_recognised),
         cmocka_unit_test(different_sizes_end_the_run_at_once),
         cmocka_unit_test(a_ghost_of_another_start_is_turned_away),
+        cmocka_unit_test(strangers_do_not_keep_ranks_out),
+        cmocka_unit_test(a_clock_that_is_off_is_named),
+        cmocka_unit_test(the_next_free_port_is_found),
         cmocka_unit_test(a_stale_file_is_no_obstacle),
     };
     snprintf(g_folder, sizeof g_folder, "world-%ld", (long)getpid());

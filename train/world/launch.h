@@ -21,7 +21,8 @@ typedef enum seo_launcher {
 typedef struct seo_launch {
     seo_launcher launcher;
     int32_t rank, size;
-    int32_t local_rank, local_size; /* among the ranks of this host */
+    int32_t local_rank, local_size; /* among the ranks of this host; where the launcher does not
+                                     * tell, all ranks are taken to be on one */
     bool mpi;                       /* an MPI launcher started it: MPI_Init will find its peers */
     char id[96];      /* the same on all ranks of this start, another one at every start, as far as
                        * the launcher tells: "slurm 123.0 restart 2", "mpirun 4711" */
@@ -31,8 +32,10 @@ typedef struct seo_launch {
 
 /* MPI's variables count before Slurm's step variables, those before RANK and WORLD_SIZE. Two that
  * contradict each other are SEO_ERR_USAGE naming both, with the remedy; so is a rank outside its
- * world. A Slurm batch script that starts the program without srun is rank 0 of SLURM_NTASKS whose
- * peers never come: seo_world_open says so. */
+ * world, or half of a pair. A launcher inside another one's job (mpirun in a batch script, torchrun
+ * below srun) counts alone. A Slurm batch script that starts the program without srun is rank 0 of
+ * SLURM_NTASKS whose peers never come: seo_world_open says so. A shell inside an allocation is
+ * alone. Call it before MPI is initialised. */
 seo_err seo_launch_find(seo_launch *out);
 
 #ifdef __cplusplus

@@ -1,8 +1,7 @@
 /* The ranks of a run and the line between them: one TCP connection from every rank to rank 0,
  * served by one thread a rank. It carries what is not arithmetic: the roll call at the start,
- * agreements
- * ("did it work for you too?"), the pieces of a checkpoint, heartbeats, and the end of a job that
- * one rank can no longer take part in. It works where a collective of MPI or NCCL hangs.
+ * agreements ("did it work for you too?"), the pieces of a checkpoint, heartbeats, and the end of
+ * a job that one rank can no longer take part in. It works where a collective of MPI or NCCL hangs.
  *
  * With one rank there is no connection and every call is immediate. */
 #pragma once
@@ -29,9 +28,13 @@ typedef struct seo_world_args {
 } seo_world_args;
 
 /* Returns when all ranks are there. SEO_ERR_MISSING after join_s: which ranks never came, and what
- * usually is the reason. A process of another start (launch id) is turned away. */
+ * usually is the reason. SEO_ERR_USAGE on all when ranks disagree about their number. A process of
+ * another start (launch id) and whoever else connects is turned away with a warning; a clock that
+ * is off by more than 5 s is a warning that names the host. A rank not heard for join_s (at least
+ * 10 s; from seo_world_watch on for its timeout) counts as lost. */
 seo_err seo_world_open(const seo_world_args *args, seo_world **out);
-/* Says goodbye, so that nobody takes it for a death. NULL is fine. */
+/* Says goodbye, so that nobody takes it for a death, and waits up to 2 s for the others to have
+ * read what was sent. Does not return when the watch is ending the job. NULL is fine. */
 void seo_world_close(seo_world *world);
 
 int32_t seo_world_rank(const seo_world *world);
@@ -40,7 +43,9 @@ int32_t seo_world_size(const seo_world *world);
 const char *seo_world_who(const seo_world *world, int32_t rank);
 
 /* Calls of one channel are made by one thread at a time, on all ranks in the same order; the two
- * channels do not wait for each other. */
+ * channels do not wait for each other. Ranks that call different things (`what`) get SEO_ERR_USAGE
+ * naming both. Once any rank is lost, calls return SEO_ERR_LOST on all; but with the watch on,
+ * those of SEO_CHANNEL_RUN do not return, since the watch is ending the job. */
 typedef enum seo_channel {
     SEO_CHANNEL_RUN,  /* the thread that trains */
     SEO_CHANNEL_SAVE, /* the checkpoint writer's */
@@ -53,7 +58,8 @@ typedef struct seo_blob {
 } seo_blob;
 
 /* Every rank's bytes, of any length, to rank 0: all[size], freed with seo_blobs_free; on the others
- * all is left alone and may be NULL. `what` stands in messages. Errors: SEO_ERR_LOST naming a rank
+ * all is left alone and may be NULL, and the call returns when the bytes are on their way (at most
+ * four messages ahead of rank 0). `what` stands in messages. Errors: SEO_ERR_LOST naming a rank
  * that is gone. */
 seo_err seo_world_gather(seo_world *world, seo_channel channel, const char *what, const void *mine,
                          int64_t bytes, seo_blob *all);
@@ -64,7 +70,7 @@ seo_err seo_world_share(seo_world *world, seo_channel channel, const char *what,
 
 /* Every rank hands in how it went (`mine`, with the message of seo_err_detail) and all get the same
  * answer: SEO_OK when all are, else the error of the lowest rank that has one, its message
- * beginning with who it is (and how many more failed). With one rank: `mine`. */
+ * beginning with who it is and ending with how many more failed. With one rank: `mine`. */
 seo_err seo_world_agree(seo_world *world, seo_channel channel, const char *what, seo_err mine);
 
 /* All ranks must hold the same text ("the configuration", "the tokenizer", "the dataset"): else
@@ -102,15 +108,19 @@ typedef struct seo_watch_args {
  *   a rank is not heard for timeout_s     stopped, or its network is gone
  *   a rank has not entered the collective that others are in for timeout_s more than the longest
  *   time between two collectives so far   it hangs, or is that slow
- *   nobody enters or leaves one for as long
+ *   nobody enters or leaves one for as long; before the first two collectives have shown how long
+ *   that is, for ten times timeout_s
  *   a rank called seo_world_fail
  * Then rank 0 prints who (rank, host, process) never entered which collective, where it was last
- * and since when, and where the others are; all run rescue, and the process ends with 75 when a
- * checkpoint was saved, with 97 else (with `fail`: the failed rank's own exit status when nothing
- * could be saved). A rank that does not hear rank 0 for timeout_s ends itself, so that what is cut
- * off does not stay. */
+ * and since when, and where the others are; all run rescue, and when all have, the process ends
+ * with 75 when a checkpoint was saved, with 97 else (with `fail`: the failed rank's own exit status
+ * when nothing could be saved). A rank that does not hear rank 0 for timeout_s ends itself, so that
+ * what is cut off does not stay; rank 1 then prints. One that was stopped for so long and wakes up
+ * ends with 97, saves nothing and says why. Called by all ranks at the same point. */
 seo_err seo_world_watch(seo_world *world, const seo_watch_args *args);
-/* Leaves of absence for what takes longer than any step: a long evaluation, a slow load. */
+/* Leaves of absence for what takes longer than any step: a long evaluation, a slow load, the wait
+ * for the last checkpoint. While any rank is paused nobody is late for a collective; deaths and
+ * silence still count. */
 void seo_world_watch_pause(seo_world *world, bool paused);
 
 /* This rank cannot go on (`err` with its message): all are told, the job ends as above. Does not
