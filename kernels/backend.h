@@ -36,6 +36,7 @@ typedef struct seo_backend {
     /* Waits for `to`. */
     seo_err (*event_elapsed)(seo_device *, void *from, void *to, double *ms);
     void (*event_close)(seo_device *, void *event);
+    const struct seo_comm_backend *nccl; /* comm_backend.h; NULL: none between such devices */
 } seo_backend;
 
 typedef struct seo_allocation {

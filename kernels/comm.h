@@ -59,6 +59,10 @@ typedef struct seo_comm_nccl_options {
     void *share_context;
 } seo_comm_nccl_options;
 seo_err seo_comm_open_nccl(const seo_comm_nccl_options *options, seo_comm **out);
+/* Whether this rank could open one: SEO_ERR_MISSING in a build without NCCL, SEO_ERR_UNSUPPORTED on
+ * a device that is no GPU, or without the library; each with what to do. For the ranks to agree on
+ * before they open: one that fails alone leaves the others waiting for it. */
+seo_err seo_comm_find_nccl(const seo_device *dev);
 
 /* Waits for what is queued. After an error, or when a peer is gone, the process should rather end.
  */

@@ -15,6 +15,8 @@ extern "C" {
 
 /* Arguments are checked, dev is set (but for open, attach, gather_host and close). */
 typedef struct seo_comm_backend {
+    /* Whether a library that is needed is there. NULL: none is needed. */
+    seo_err (*find)(void);
     /* Fills rank, size, name and impl; options are the backend's own. */
     seo_err (*open)(seo_comm *comm, const void *options);
     /* comm->dev is set: takes the workspace. NULL: open did it, and set comm->dev. */
@@ -24,6 +26,8 @@ typedef struct seo_comm_backend {
     seo_err (*wait)(seo_comm *comm, int64_t ticket);
     seo_err (*gather_host)(seo_comm *comm, seo_comm_label label, const void *mine, int64_t bytes,
                            void *all);
+    /* Brings the record up to date, from any thread. NULL: it always is. */
+    void (*refresh)(seo_comm *comm);
     void (*close)(seo_comm *comm); /* fine after an open that failed */
 } seo_comm_backend;
 

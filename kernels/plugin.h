@@ -34,6 +34,7 @@ typedef const void *seo_plugin_entry(const seo_plugin_host *host);
 /* Differs between two versions whose operators or shared structs differ in size or number. */
 static inline uint64_t seo_plugin_layout(void) {
     uint64_t layout = sizeof(seo_device) + 1000003 * sizeof(seo_comm);
+    layout = layout * 1000003 + sizeof(seo_backend);
     layout = layout * 1000003 + sizeof(seo_comm_backend);
     layout = layout * 1000003 + sizeof(seo_comm_record);
 #define SEO_OP(op) layout = layout * 1000003 + sizeof(seo_##op##_args);

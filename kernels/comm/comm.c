@@ -170,13 +170,21 @@ seo_err seo_comm_gather_host(seo_comm *comm, seo_comm_label label, const void *m
     return comm->backend->gather_host(comm, label, mine, bytes, all);
 }
 
+/* The record's holder stays the same: what is refreshed lies behind pointers. */
+static void refresh(const seo_comm *comm) {
+    seo_comm same = *comm;
+    if (comm->backend->refresh) comm->backend->refresh(&same);
+}
+
 void seo_comm_place_of(const seo_comm *comm, seo_comm_place *out) {
+    refresh(comm);
     pthread_mutex_lock(&comm->record->lock);
     *out = comm->record->place;
     pthread_mutex_unlock(&comm->record->lock);
 }
 
 void seo_comm_times_of(const seo_comm *comm, seo_comm_times *out) {
+    refresh(comm);
     pthread_mutex_lock(&comm->record->lock);
     *out = comm->record->times;
     pthread_mutex_unlock(&comm->record->lock);

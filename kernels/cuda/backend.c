@@ -8,6 +8,9 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/matmul_choices.h"
 #include "kernels/cuda/memory.h"
+#ifdef SEO_HAVE_NCCL
+#include "kernels/cuda/nccl.h"
+#endif
 #include "kernels/cuda/stream.h"
 
 enum { CAPABILITY_MIN = 80 };
@@ -177,4 +180,7 @@ const seo_backend seo_backend_cuda = {
     .event_record = seo_cuda_event_record,
     .event_elapsed = seo_cuda_event_elapsed,
     .event_close = seo_cuda_event_close,
+#ifdef SEO_HAVE_NCCL
+    .nccl = &seo_nccl_backend,
+#endif
 };

@@ -47,6 +47,9 @@ static void belongs_to_one_version(void **state) {
 #define SEO_OP(op) assert_true(backend->op != NULL);
 #include "kernels/ops.def"
 #undef SEO_OP
+    if (backend->nccl && backend->nccl->find() != SEO_OK) { /* found, or told how to get it */
+        assert_non_null(strstr(seo_err_detail(), "through the host: nccl: libnccl.so.2 is not"));
+    }
     seo_device *dev = NULL;
     const seo_cuda_options no_such_gpu = {.ordinal = 1000};
     must_fail(seo_device_open_backend(backend, &no_such_gpu, &dev), SEO_ERR_UNSUPPORTED,

@@ -513,6 +513,12 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
     return cudaErrorNotReady;
 }
 
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data) {
+    HOLD();
+    if (!function) return failed(cudaErrorInvalidValue);
+    return enqueue(stream, [=] { function(data); });
+}
+
 /* ---- events ---- */
 
 static double seconds_now() {
