@@ -157,25 +157,26 @@ static seo_err list_choice(const char *path, choice *c) {
     return SEO_FAIL(SEO_ERR_MISSING, "%s: no checkpoint in it", c->place);
 }
 
-/* Rank 0 looks; what it sees is everybody's. */
+/* Rank 0 looks; the steps that it sees, none for one checkpoint, are everybody's. */
 static seo_err make_choice(const char *path, seo_world *world, choice *c) {
     seo_err err = SEO_OK;
-    seo_blob place = {0}, steps = {0};
+    seo_blob steps = {0};
     if (seo_ckpt_ranks(world) == 1) return list_choice(path, c);
     if (seo_ckpt_rank(world) == 0) err = list_choice(path, c);
     SEO_TRY(seo_world_agree(world, k_line, "the checkpoints there are", err));
-    SEO_TRY(seo_world_share(world, k_line, "the checkpoints there are", c, sizeof *c, &place));
     SEO_TRY(seo_world_share(world, k_line, "the checkpoints there are", c->steps,
                             c->count * (int64_t)sizeof *c->steps, &steps));
-    SEO_ASSERT(place.bytes == (int64_t)sizeof *c);
     free(c->steps);
-    memcpy(c, place.data, sizeof *c);
     c->steps = steps.data;
-    SEO_ASSERT(steps.bytes == c->count * (int64_t)sizeof *c->steps);
-    steps.data = NULL;
+    c->count = steps.bytes / (int64_t)sizeof *c->steps;
+    c->newest = c->count > 0;
+    if (c->newest) {
+        err = seo_path_join(c->place, path, SEO_CKPT_FOLDER);
+    } else {
+        snprintf(c->place, sizeof c->place, "%s", path);
+    }
+    err = seo_world_agree(world, k_line, "the checkpoints there are", err);
 done:
-    free(place.data);
-    free(steps.data);
     return err;
 }
 

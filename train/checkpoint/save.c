@@ -28,11 +28,8 @@ static const seo_channel k_line = SEO_CHANNEL_SAVE;
 
 /* What rank 0 has found and decided. */
 typedef struct decision {
-    int32_t verdict;
+    int64_t verdict, attempt;
     char owner[SEO_RUN_OWNER_MAX]; /* the text of RUN/attempt; "" without a fence */
-    char folder[SEO_PATH_MAX];     /* RUN/checkpoints */
-    char temporary[SEO_PATH_MAX];
-    char target[SEO_PATH_MAX];
 } decision;
 
 typedef struct save {
@@ -42,6 +39,9 @@ typedef struct save {
     seo_ckpt_own own;
     seo_ckpt_manifest manifest; /* rank 0's */
     decision is;
+    char folder[SEO_PATH_MAX]; /* RUN/checkpoints, by the path this rank knows */
+    char temporary[SEO_PATH_MAX];
+    char target[SEO_PATH_MAX];
 } save;
 
 static seo_err agree(const save *w, const char *what, seo_err mine) {
@@ -52,12 +52,12 @@ static seo_err name_places(save *w) {
     seo_err err = SEO_OK;
     char name[SEO_CKPT_STEP_NAME_MAX], temporary[64];
     const int64_t step = w->snapshot->state.step;
-    SEO_TRY(seo_path_join(w->is.folder, w->args->run_dir, SEO_CKPT_FOLDER));
+    SEO_TRY(seo_path_join(w->folder, w->args->run_dir, SEO_CKPT_FOLDER));
     seo_ckpt_step_name(name, step);
-    SEO_TRY(seo_path_join(w->is.target, w->is.folder, name));
+    SEO_TRY(seo_path_join(w->target, w->folder, name));
     snprintf(temporary, sizeof temporary, "tmp.%lld.%lld", (long long)step,
-             (long long)w->args->attempt);
-    SEO_TRY(seo_path_join(w->is.temporary, w->is.folder, temporary));
+             (long long)w->is.attempt);
+    SEO_TRY(seo_path_join(w->temporary, w->folder, temporary));
 done:
     return err;
 }
@@ -67,28 +67,29 @@ static seo_err begin(save *w, seo_ckpt_told *told, int64_t count) {
     seo_err err = SEO_OK;
     seo_ckpt_manifest *m = &w->manifest;
     seo_ckpt_verdict verdict = SEO_CKPT_WRITE;
+    w->is.attempt = w->args->attempt;
     SEO_TRY(name_places(w));
     m->state = w->snapshot->state;
     m->part_count = w->own.part_count;
     snprintf(m->program, sizeof m->program, "seodang %s", SEODANG_VERSION);
     m->files = calloc((size_t)m->part_count + OTHER_FILES, sizeof *m->files);
     if (!m->files) {
-        err = SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory for its manifest", w->is.target);
+        err = SEO_FAIL(SEO_ERR_MEMORY, "%s: no memory for its manifest", w->target);
         goto done;
     }
     SEO_TRY(seo_ckpt_fill_table(m, w->snapshot, told, count));
-    SEO_TRY(seo_dir_make(w->is.folder));
+    SEO_TRY(seo_dir_make(w->folder));
     SEO_TRY(seo_dir_sync(w->args->run_dir));
-    SEO_TRY(seo_ckpt_look_at_target(w->is.target, m, &verdict));
+    SEO_TRY(seo_ckpt_look_at_target(w->target, m, &verdict));
     w->is.verdict = verdict;
     if (verdict == SEO_CKPT_SAVED || verdict == SEO_CKPT_COMPARE) goto done;
-    seo_ckpt_clean_leftovers(w->is.folder);
+    seo_ckpt_clean_leftovers(w->folder);
     if (w->args->attempt > 0) {
         SEO_TRY(seo_run_dir_fence(w->args->run_dir, w->args->attempt));
         SEO_TRY(seo_run_dir_owner(w->args->run_dir, w->is.owner));
     }
-    if (mkdir(w->is.temporary, 0755) != 0) {
-        err = SEO_FAIL(SEO_ERR_IO, "%s: cannot create: %s", w->is.temporary, strerror(errno));
+    if (mkdir(w->temporary, 0755) != 0) {
+        err = SEO_FAIL(SEO_ERR_IO, "%s: cannot create: %s", w->temporary, strerror(errno));
     }
 done:
     return err;
@@ -106,6 +107,7 @@ static seo_err share_decision(save *w) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "rank 0 is another build of this program");
     }
     free(blob.data);
+    if (err == SEO_OK) err = name_places(w);
     return agree(w, "where a checkpoint is written", err);
 }
 
@@ -130,9 +132,9 @@ done:
 static seo_err compare_with_target(save *w) {
     bool same = false;
     seo_ckpt *there = NULL;
-    seo_err err = seo_ckpt_open_unverified(w->is.target, &there);
+    seo_err err = seo_ckpt_open_unverified(w->target, &there);
     if (err == SEO_OK) err = seo_ckpt_own_compare(&w->own, there, &same);
-    if (err == SEO_OK && !same) err = seo_ckpt_other_values(w->is.target);
+    if (err == SEO_OK && !same) err = seo_ckpt_other_values(w->target);
     seo_ckpt_close(there);
     return agree(w, "the checkpoint that stands there", err);
 }
@@ -141,11 +143,11 @@ static seo_err write_own(save *w) {
     seo_err err = SEO_OK;
     const bool alone = seo_ckpt_ranks(w->args->world) == 1;
     if (!w->first) {
-        SEO_TRY(seo_ckpt_folder_is_shared(w->is.temporary));
+        SEO_TRY(seo_ckpt_folder_is_shared(w->temporary));
         SEO_TRY(seo_run_dir_owned_by(w->args->run_dir, w->is.owner));
     }
-    SEO_TRY(seo_ckpt_own_write(&w->own, w->is.temporary, w->snapshot->state.step, w->args->source));
-    if (!alone) SEO_TRY(seo_dir_sync(w->is.temporary));
+    SEO_TRY(seo_ckpt_own_write(&w->own, w->temporary, w->snapshot->state.step, w->args->source));
+    if (!alone) SEO_TRY(seo_dir_sync(w->temporary));
 done:
     return agree(w, "a part of the checkpoint", err);
 }
@@ -162,7 +164,7 @@ static seo_err list_parts(save *w) {
         *file = (seo_ckpt_file){0};
     }
     for (int64_t p = w->own.part_end; p < m->part_count; p++) {
-        SEO_TRY(seo_path_join(path, w->is.temporary, m->files[p].name));
+        SEO_TRY(seo_path_join(path, w->temporary, m->files[p].name));
         SEO_TRY(seo_ckpt_file_is_shared(path, m->files[p].digest.bytes,
                                         seo_world_who(w->args->world, (int32_t)p)));
     }
@@ -181,7 +183,7 @@ static seo_err list_file(save *w, const char *name, const char *path) {
 
 static seo_err write_small(save *w, const char *name, const void *data, int64_t bytes) {
     char path[SEO_PATH_MAX], hash[SEO_XXH128_HEX];
-    seo_err err = seo_path_join(path, w->is.temporary, name);
+    seo_err err = seo_path_join(path, w->temporary, name);
     if (err == SEO_OK) err = seo_ckpt_write_file(path, data, bytes);
     if (err == SEO_OK) err = list_file(w, name, path);
     if (err != SEO_OK) return err;
@@ -197,7 +199,7 @@ static seo_err write_manifest(save *w) {
     char path[SEO_PATH_MAX];
     seo_buf text = {0};
     seo_ckpt_manifest again = {0};
-    SEO_TRY(seo_path_join(path, w->is.temporary, SEO_CKPT_MANIFEST));
+    SEO_TRY(seo_path_join(path, w->temporary, SEO_CKPT_MANIFEST));
     SEO_TRY(seo_ckpt_manifest_write(&w->manifest, &text));
     SEO_TRY(seo_ckpt_write_file(path, text.data, (int64_t)text.bytes));
     /* It must not only be there: it must be one that resuming accepts. */
@@ -221,7 +223,7 @@ static seo_err write_the_rest(save *w) {
         SEO_TRY(write_small(w, SEO_CKPT_TOKENIZER, tokenizer, bytes));
     }
     SEO_TRY(write_manifest(w));
-    SEO_TRY(seo_dir_sync(w->is.temporary));
+    SEO_TRY(seo_dir_sync(w->temporary));
 done:
     free(tokenizer);
     return err;
@@ -235,11 +237,11 @@ static seo_err publish(save *w) {
     char name[64];
     snprintf(name, sizeof name, "tmp.%lld.0%lld", (long long)w->snapshot->state.step,
              (long long)w->args->attempt);
-    SEO_TRY(seo_path_join(aside, w->is.folder, name));
+    SEO_TRY(seo_path_join(aside, w->folder, name));
     SEO_TRY(seo_run_dir_fence(w->args->run_dir, w->args->attempt));
-    if (damaged) SEO_TRY(seo_rename(w->is.target, aside));
-    SEO_TRY(seo_rename(w->is.temporary, w->is.target));
-    SEO_TRY(seo_dir_sync(w->is.folder));
+    if (damaged) SEO_TRY(seo_rename(w->target, aside));
+    SEO_TRY(seo_rename(w->temporary, w->target));
+    SEO_TRY(seo_dir_sync(w->folder));
     if (damaged && seo_dir_remove(aside) != SEO_OK) seo_warn("%s", seo_err_detail());
 done:
     return err;
@@ -263,7 +265,7 @@ static void add_space(const save *w, char *message, size_t capacity) {
     for (int64_t i = 0; i < w->manifest.entry_count; i++) {
         needed += w->manifest.entries[i].count * (int64_t)sizeof(float);
     }
-    if (statvfs(w->is.folder, &disk) != 0) return;
+    if (statvfs(w->folder, &disk) != 0) return;
     double space = (double)disk.f_bavail * (double)disk.f_frsize;
     if (space > (double)needed * 1.01) return;
     size_t used = strlen(message);
@@ -277,7 +279,7 @@ static seo_err clean_up(const save *w, seo_err err) {
     char message[2048];
     snprintf(message, sizeof message, "%s", seo_err_detail());
     if (!w->first || err == SEO_ERR_LOST) return err;
-    if (w->is.temporary[0] != '\0' && seo_dir_remove(w->is.temporary) != SEO_OK) {
+    if (w->temporary[0] != '\0' && seo_dir_remove(w->temporary) != SEO_OK) {
         seo_warn("an unfinished save stays behind: %s", seo_err_detail());
     }
     if (err == SEO_ERR_IO) add_space(w, message, sizeof message);
