@@ -18,7 +18,7 @@
 #include "base/progress.h"
 #include "ranks_fixture.h"
 
-typedef enum fault { NOTHING, KILLED, STOPPED, HANGS, FAILS, LATE } fault;
+typedef enum fault { NOTHING, KILLED, STOPPED, HANGS, FAILS, LATE, SAVES_NOT } fault;
 
 enum { SIZE = 3, FAULT_AT = 20, STEPS = 30, FOR_EVER = 1 << 30 };
 /* SLACK_S: what an end may take beyond its detection, on a machine with other work: saying it,
@@ -53,6 +53,9 @@ static void tell_place(void *context, seo_watch_place *out) {
 static seo_err save(void *context, seo_watch_loss loss) {
     self *me = context;
     ranks_add(&me->shared->rescues, loss == SEO_WATCH_ALL_HEARD ? 1 : 100);
+    if (me->scene->what == SAVES_NOT && seo_world_rank(me->world) == me->scene->who) {
+        return SEO_FAIL(SEO_ERR_LOST, "in the middle of an update");
+    }
     if (!me->scene->can_save) return SEO_FAIL(SEO_ERR_IO, "no space");
     if (loss != SEO_WATCH_ALL_HEARD) return SEO_OK;
     return seo_world_agree(me->world, SEO_CHANNEL_SAVE, "the rescue", SEO_OK);
@@ -93,6 +96,7 @@ static void be_faulty(self *me, ranks_shared *shared, fault what) {
     case NOTHING: break;
     case KILLED: raise(SIGKILL); break;
     case STOPPED: raise(SIGSTOP); break;
+    case SAVES_NOT:
     case HANGS: sleep_ms(FOR_EVER); break;
     case FAILS:
         (void)seo_world_fail(me->world, SEO_FAIL(SEO_ERR_IO, "the disk is on fire"));
@@ -275,6 +279,21 @@ static void a_rank_that_fails_ends_the_run(void **state) {
     }
 }
 
+/* The others do not wait for its part until their time for saving is up. */
+static void one_that_cannot_save_keeps_nobody(void **state) {
+    (void)state;
+    for (int32_t who = 0; who < 2; who++) {
+        const scene s = {SAVES_NOT, who, true};
+        const ranks_plan plan = plan_of(&s);
+        ranks r;
+        ranks_start(&plan, &r);
+        ranks_wait(&plan, &r, 60);
+        check_ends(&r, -1, 97, TIMEOUT_S - 0.5, TIMEOUT_S + RESCUE_S);
+        assert_null(strstr(r.output, "is given up"));
+        ranks_end(&r);
+    }
+}
+
 static void one_rank_is_not_watched(void **state) {
     (void)state;
     const seo_launch launch = {.size = 1, .local_size = 1};
@@ -298,6 +317,7 @@ int main(void) {
         cmocka_unit_test(a_killed_rank_ends_the_run_at_once),
         cmocka_unit_test(a_stopped_rank_ends_the_run_and_finds_itself_excluded),
         cmocka_unit_test(a_rank_that_never_enters_is_named),
+        cmocka_unit_test(one_that_cannot_save_keeps_nobody),
         cmocka_unit_test(a_rank_that_fails_ends_the_run),
     };
     snprintf(g_folder, sizeof g_folder, "watch-%ld", (long)getpid());

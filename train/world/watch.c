@@ -87,6 +87,22 @@ static void decide(seo_watch *w, bool lost, int32_t culprit, int32_t status, con
     snprintf(w->text, sizeof w->text, "%s", text);
 }
 
+/* A rank has nothing to save: the others would wait for its part until the time is up. With the
+ * lock. */
+static void give_up_saving(seo_watch *w, int32_t rank) {
+    seo_line *line = w->world->line;
+    if (line->lost_rank >= 0) return;
+    seo_wire_note note = {.number = rank};
+    snprintf(note.text, sizeof note.text, "%s could not save its part",
+             seo_world_who(w->world, rank));
+    line->lost_rank = rank;
+    snprintf(line->lost_text, sizeof line->lost_text, "%.700s", note.text);
+    pthread_cond_broadcast(&line->changed);
+    for (int32_t k = 1; w->world->rank == 0 && k < w->world->size; k++) {
+        seo_line_note(line, k, SEO_FRAME_LOSS, &note);
+    }
+}
+
 static bool take_note(seo_watch *w, int32_t from, seo_frame_kind kind, const seo_wire_note *note) {
     const bool first = w->world->rank == 0;
     switch (kind) {
@@ -100,6 +116,7 @@ static bool take_note(seo_watch *w, int32_t from, seo_frame_kind kind, const seo
         if (!first) return false;
         w->done[from] = true;
         w->any_saved |= note->flag;
+        if (!note->flag) give_up_saving(w, from);
         return true;
     case SEO_FRAME_EXIT:
         w->may_exit = true;
@@ -288,6 +305,7 @@ static void finish_rescue(seo_watch *w, double now) {
     w->any_saved |= saved;
     if (w->world->rank == 0) {
         w->done[0] = true;
+        if (!saved) give_up_saving(w, 0);
     } else {
         const seo_wire_note note = {.flag = saved};
         tell_all(w, SEO_FRAME_DONE, &note);

@@ -96,7 +96,8 @@ typedef struct seo_watch_args {
     double timeout_s;                                   /* past what is expected */
     void (*place)(void *context, seo_watch_place *out); /* called by the world's thread */
     /* The job ends: saves what can be saved, on a thread of its own; SEO_OK: a checkpoint of the
-     * run's last whole step is on disk. It may use SEO_CHANNEL_SAVE when all are heard. */
+     * run's last whole step is on disk. It may use SEO_CHANNEL_SAVE when all are heard; as soon as
+     * one rank's rescue ends without SEO_OK, that gives SEO_ERR_LOST to the others. */
     seo_err (*rescue)(void *context, seo_watch_loss loss);
     double rescue_s; /* the most time it gets */
     void *context;
