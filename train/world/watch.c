@@ -238,11 +238,11 @@ static void tell_all(seo_watch *w, seo_frame_kind kind, const seo_wire_note *not
 
 /* A rank that the others have given up must not act for the run any more. */
 static void leave_excluded(const seo_watch *w) {
-    char why[64] = "was not heard by the others";
+    char why[64] = "was not heard";
     if (w->woke_away_s > 0) {
         snprintf(why, sizeof why, "was stopped for %.1f s", w->woke_away_s);
     }
-    seo_error("%s %s: they have ended the run without it, so it ends too and saves nothing",
+    seo_error("%s %s: the others have ended the run without it, so it ends too and saves nothing",
               w->world->self, why);
     _exit(STATUS_LOST);
 }
