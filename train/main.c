@@ -13,6 +13,7 @@
 static const seo_cli_verb k_verbs[] = {
     {"tokenizer", seo_cli_tokenizer, "train, convert and use tokenizers"},
     {"data", seo_cli_data, "build token shards from text; inspect and verify them"},
+    {"plan", seo_cli_plan, "what a run takes: memory, time, energy, cost"},
     {"train", seo_cli_train, "train a model, or go on where a run stopped"},
     {"eval", seo_cli_eval, "test a model on held-out text"},
     {"generate", seo_cli_generate, "let a model write"},

@@ -84,6 +84,7 @@ int seo_cli_dispatch(const char *group, const seo_cli_verb *verbs, int64_t verb_
 /* The verbs; each takes what follows its name and returns an exit code. */
 int seo_cli_tokenizer(int argc, char **argv);
 int seo_cli_data(int argc, char **argv);
+int seo_cli_plan(int argc, char **argv);
 int seo_cli_train(int argc, char **argv);
 int seo_cli_eval(int argc, char **argv);
 int seo_cli_generate(int argc, char **argv);

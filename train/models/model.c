@@ -108,6 +108,23 @@ seo_err seo_model_measure(const seo_model_args *args, const seo_device_facts *fa
     return err;
 }
 
+seo_err seo_model_layout(const seo_model_args *args, const seo_device_facts *facts,
+                         seo_params *params, seo_shards *shards) {
+    *params = (seo_params){0};
+    *shards = (seo_shards){0};
+    seo_model *model = calloc(1, sizeof *model);
+    if (!model) return SEO_FAIL(SEO_ERR_MEMORY, "a model");
+    const seo_err err = plan_model(args, facts, model);
+    if (err == SEO_OK) {
+        *params = model->params;
+        *shards = model->shards;
+        model->params = (seo_params){0};
+        model->shards = (seo_shards){0};
+    }
+    seo_model_close(model);
+    return err;
+}
+
 void seo_model_close(seo_model *model) {
     if (!model) return;
     for (int64_t i = 0; i < SEO_MODEL_SHAPES; i++) seo_replay_free(&model->shapes[i].replay);

@@ -64,6 +64,10 @@ void seo_model_close(seo_model *model); /* NULL is fine */
 /* Adds what seo_model_open would take of the device, without one: args->dev is not looked at. */
 seo_err seo_model_measure(const seo_model_args *args, const seo_device_facts *facts,
                           seo_memory_table *out);
+/* The table and how it would lie, padded as this kind of device wants it; without one. Free both.
+ */
+seo_err seo_model_layout(const seo_model_args *args, const seo_device_facts *facts,
+                         seo_params *params, seo_shards *shards);
 /* Adds what an open model has taken: the same rows. */
 void seo_model_memory(const seo_model *model, seo_memory_table *out);
 
