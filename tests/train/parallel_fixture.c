@@ -90,10 +90,25 @@ static seo_err open_data(rank *r, int32_t number) {
                            &r->loader);
 }
 
+/* What was told before is what was taken, to the byte. */
+static seo_err check_memory(const rank *r, int64_t taken_bytes) {
+    seo_memory_table table = {0};
+    const seo_shards *shards = seo_model_shards(r->model);
+    seo_model_memory(r->model, &table);
+    const seo_err err = seo_optim_measure(seo_model_table(r->model), shards, &table);
+    if (err != SEO_OK) return err;
+    seo_parallel_measure(shards, r->setup->slots, &table);
+    seo_step_measure(&r->config, r->setup->ranks, &table);
+    if (seo_memory_total(&table) == taken_bytes) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_MEMORY, "%lld bytes were told and %lld taken",
+                    (long long)seo_memory_total(&table), (long long)taken_bytes);
+}
+
 static seo_err open_rank(rank *r, seo_comm *comm) {
     seo_err err = SEO_OK;
     const ranks_setup *s = r->setup;
     const int32_t number = seo_comm_rank(comm);
+    const int64_t before_bytes = seo_device_bytes(r->dev);
     configure(r);
     SEO_TRY(open_data(r, number));
     SEO_TRY(seo_model_open(&(seo_model_args){.dev = r->dev,
@@ -118,6 +133,7 @@ static seo_err open_rank(rank *r, seo_comm *comm) {
                                            .parallel = r->parallel,
                                            .loader = r->loader},
                           &r->step));
+    SEO_TRY(check_memory(r, seo_device_bytes(r->dev) - before_bytes));
     seo_device_seal(r->dev); /* a step may not allocate */
 done:
     return err;
@@ -188,10 +204,13 @@ static seo_err run_steps(rank *r, team *t, int32_t number) {
     for (int64_t i = 0; i < s->steps; i++) {
         seo_step_result result;
         const int64_t step = s->first_step + i;
-        float *weight = state_set(r, 0)->flat.data, good = weight[3];
+        float *weight = state_set(r, 0)->flat.data, good = 0;
         const bool poisoned = step == s->poison_step && number == s->ranks - 1;
-        SEO_TRY(seo_parallel_settle(r->parallel));
-        if (poisoned) weight[3] = NAN;
+        if (poisoned) {
+            SEO_TRY(seo_parallel_settle(r->parallel));
+            good = weight[3];
+            weight[3] = NAN;
+        }
         SEO_TRY(seo_step_run(r->step, step, step - 1, &result));
         if (poisoned) weight[3] = good;
         if (number != 0) continue;
