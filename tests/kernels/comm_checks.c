@@ -128,7 +128,7 @@ static seo_err sums(seo_comm *comm, seo_device *dev) {
                       .accumulate = v / 4 == 1,
                       .in_place = v / 4 == 2};
         if (c.order == SEO_SUM_TREE && (size & (size - 1)) != 0) continue;
-        if (i / variants == 3 && (v % 5 != 0 || size > 4)) continue; /* of the long ones a few */
+        if (i / variants == 3 && (v % 5 != 0 || size > 3)) continue; /* of the long ones a few */
         SEO_TRY(one_sum(comm, dev, &c));
         c.value = whole_number;
         if (i / variants < 3) SEO_TRY(one_sum(comm, dev, &c));
