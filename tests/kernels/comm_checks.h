@@ -3,5 +3,7 @@
 
 #include "kernels/kernels.h"
 
-/* A threads_body; the context is not used. Its error says what differs and where. */
+/* A threads_body. Its error says what differs and where. The context is NULL, or for a comm whose
+ * library adds up in an order of its own where that is allowed, a bool that is true: then these
+ * sums are of whole numbers alone, which have the same bits in every order. */
 seo_err comm_checks(void *context, seo_comm *comm, seo_device *dev);

@@ -6,18 +6,11 @@
  * done only when somebody waits for it, so that a wait that is missing between the two streams
  * shows as a wrong sum. */
 #include <dlfcn.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 #include <nccl.h>
@@ -28,14 +21,7 @@
 #include "kernels/cuda/nccl.h"
 #include "tests/kernels/comm_checks.h"
 #include "tests/simt/device.h"
-
-enum { SHARED_BYTES = 256, FAILED = 1 };
-
-/* Where rank 0's bytes reach the others. */
-typedef struct shared_board {
-    _Atomic int filled;
-    char data[SHARED_BYTES];
-} shared_board;
+#include "tests/support/rank_processes.h"
 
 typedef seo_err rank_body(seo_comm *comm, seo_device *dev, nccl_stand_in *nccl);
 typedef struct ranks {
@@ -45,24 +31,6 @@ typedef struct ranks {
     seo_err opens;                                     /* what opening gives; the body is for OK */
     const char *says;
 } ranks;
-
-typedef struct meeting_place {
-    shared_board *board;
-    int32_t rank;
-} meeting_place;
-
-static seo_err share(void *context, void *data, int64_t bytes) {
-    const meeting_place *place = context;
-    SEO_ASSERT(bytes <= SHARED_BYTES);
-    if (place->rank == 0) {
-        memcpy(place->board->data, data, (size_t)bytes);
-        place->board->filled = 1;
-    } else {
-        while (!place->board->filled) sched_yield();
-        memcpy(data, place->board->data, (size_t)bytes);
-    }
-    return SEO_OK;
-}
 
 static nccl_stand_in *stand_in(void) {
     void *library = dlopen(SEO_NCCL_DIR "/libnccl.so.99", RTLD_NOW | RTLD_LOCAL);
@@ -76,18 +44,21 @@ static nccl_stand_in *stand_in(void) {
 }
 
 /* What a rank's process does. */
-static seo_err run_rank(const ranks *r, int32_t rank, shared_board *board) {
+static seo_err run_rank(rank_process *self, const void *context) {
     seo_err err = SEO_OK;
     seo_device *dev = NULL;
     seo_comm *comm = NULL;
-    meeting_place place = {.board = board, .rank = rank};
+    const ranks *r = context;
     nccl_stand_in *nccl = stand_in();
     const seo_simt_options options = {.capability = 80, .multiprocessors = 4};
-    simt_set_schedule((r->schedule + rank) % simt_schedule_count());
+    simt_set_schedule((r->schedule + self->rank) % simt_schedule_count());
     SEO_TRY(seo_device_open_simt(&options, &dev));
-    if (r->before) r->before(rank, nccl);
-    const seo_comm_nccl_options o = {
-        .dev = dev, .rank = rank, .size = r->size, .share = share, .share_context = &place};
+    if (r->before) r->before(self->rank, nccl);
+    const seo_comm_nccl_options o = {.dev = dev,
+                                     .rank = self->rank,
+                                     .size = r->size,
+                                     .share = rank_process_share,
+                                     .share_context = self};
     err = seo_comm_open_backend(&seo_nccl_backend, &o, &comm);
     if (r->opens != SEO_OK) {
         const bool as_wanted = err == r->opens && strstr(seo_err_detail(), r->says) != NULL;
@@ -101,31 +72,10 @@ done:
     return err;
 }
 
-static int in_process(const ranks *r, int32_t rank, shared_board *board) {
-    if (run_rank(r, rank, board) == SEO_OK) return 0;
-    fprintf(stderr, "rank %d of %d, schedule %d: %s\n", (int)rank, (int)r->size, (int)r->schedule,
-            seo_err_detail());
-    return FAILED;
-}
-
 static void run_ranks(const ranks *r) {
-    pid_t pids[8];
-    shared_board *shared =
-        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(shared != MAP_FAILED);
-    for (int32_t rank = 0; rank < r->size; rank++) {
-        pids[rank] = fork();
-        assert_true(pids[rank] >= 0);
-        if (pids[rank] == 0) _exit(in_process(r, rank, shared));
+    if (rank_processes_run(r->size, run_rank, r) != 0) {
+        fail_msg("%d ranks, schedule %d", (int)r->size, (int)r->schedule);
     }
-    int failed = 0;
-    for (int32_t rank = 0; rank < r->size; rank++) {
-        int status = 0;
-        assert_int_equal(waitpid(pids[rank], &status, 0), pids[rank]);
-        failed += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-    }
-    munmap(shared, sizeof *shared);
-    assert_int_equal(failed, 0);
 }
 
 /* ---- what every comm must do ---- */
@@ -280,7 +230,7 @@ static void tells_what_is_missing(void **state) {
     assert_int_equal(seo_comm_find_nccl(cpu), SEO_ERR_UNSUPPORTED);
     assert_non_null(strstr(seo_err_detail(), "parallel.backend: mpi"));
     assert_int_equal(seo_comm_find_nccl(gpu), SEO_ERR_MISSING);
-    const seo_comm_nccl_options o = {.dev = gpu, .size = 1, .share = share};
+    const seo_comm_nccl_options o = {.dev = gpu, .size = 1, .share = rank_process_share};
     assert_int_equal(seo_comm_open_nccl(&o, &comm), SEO_ERR_MISSING);
     assert_non_null(strstr(seo_err_detail(), "libnccl-dev"));
     assert_null(comm);
