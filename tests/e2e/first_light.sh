@@ -66,6 +66,14 @@ ok "$seodang" checkpoint inspect "$work/run"
 ok "$seodang" checkpoint diff "$work/run" "$work/run/checkpoints/step-00000024"
 says out 'identical'
 exits 1 "$seodang" checkpoint diff "$work/run/checkpoints/step-00000016" "$work/run"
+ok "$seodang" checkpoint reshard --parts 3 --out "$work/three" "$work/run"
+ok "$seodang" checkpoint diff "$work/run" "$work/three"
+says out 'identical'
+exits 2 "$seodang" checkpoint reshard --parts 2 --out "$work/three" "$work/run"
+ok "$seodang" checkpoint average --out "$work/mean" "$work/run"/checkpoints/step-*
+ok "$seodang" generate "$work/mean" --prompt "the king" --max-tokens 5 --seed 1
+ok "$seodang" generate "$work/three" --prompt "the king" --max-tokens 40 --seed 1
+cmp "$work/out" "$work/first" || fail "the same values in other parts spoke differently"
 
 # Mistakes: exit 2, all of them, with their places.
 printf 'model: {num_layer: 2}\ntrain: {steps: fast}\n' > "$work/bad.yaml"
