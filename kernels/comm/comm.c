@@ -65,7 +65,9 @@ seo_comm_memory seo_comm_memory_of(seo_comm_kind kind, int32_t size, bool device
     const int64_t workspace = seo_comm_workspace_bytes(size, slice);
     seo_comm_memory memory = {0, 0};
     switch (kind) {
-    case SEO_COMM_SELF: break;
+    case SEO_COMM_SELF:
+        if (!device_is_cpu) memory.device_bytes = seo_comm_slice(1) * (int64_t)sizeof(uint16_t);
+        break;
     case SEO_COMM_NCCL: memory.device_bytes = workspace; break;
     case SEO_COMM_MPI:
         memory.host_bytes = workspace;

@@ -4,6 +4,7 @@
 #include "kernels/comm/wire.h"
 #include "kernels/comm_backend.h"
 #include "kernels/fold.h"
+#include "kernels/ops.h"
 
 static seo_err self_open(seo_comm *comm, const void *options) {
     (void)options;
@@ -12,9 +13,10 @@ static seo_err self_open(seo_comm *comm, const void *options) {
     return SEO_OK;
 }
 
+/* On a device that is not the CPU: room to round a slice to bf16. */
 static seo_err self_attach(seo_comm *comm) {
-    (void)comm;
-    return SEO_OK;
+    if (seo_device_is_cpu(comm->dev)) return SEO_OK;
+    return seo_device_alloc(comm->dev, seo_comm_slice(1) * (int64_t)sizeof(uint16_t), &comm->impl);
 }
 
 static void sum_one_part(const seo_reduce_scatter_args *a) {
@@ -32,6 +34,29 @@ static void sum_one_part(const seo_reduce_scatter_args *a) {
     }
 }
 
+/* The same by the device's operators. */
+static seo_err sum_on_device(seo_comm *comm, const seo_reduce_scatter_args *a) {
+    seo_err err = SEO_OK;
+    const int64_t n = seo_tensor_count(&a->out), slice = seo_comm_slice(1);
+    float *inp = a->inp.data, *out = a->out.data;
+    for (int64_t at = 0; at < n; at += slice) {
+        const int64_t count = seo_min_i64(slice, n - at);
+        seo_tensor part = seo_tensor_2d(inp + at, SEO_DTYPE_F32, 1, count);
+        if (a->wire == SEO_DTYPE_BF16) {
+            const seo_tensor from = part;
+            part = seo_tensor_2d(comm->impl, SEO_DTYPE_BF16, 1, count);
+            SEO_TRY(seo_cast(comm->dev, &(seo_cast_args){.out = part, .inp = from}));
+        }
+        SEO_TRY(seo_fold(comm->dev,
+                         &(seo_fold_args){.out = seo_tensor_1d(out + at, SEO_DTYPE_F32, count),
+                                          .inp = part,
+                                          .order = a->order,
+                                          .accumulate = a->accumulate}));
+    }
+done:
+    return err;
+}
+
 static seo_err self_reduce_scatter(seo_comm *comm, const seo_reduce_scatter_args *args,
                                    int64_t *ticket) {
     seo_err err = SEO_OK;
@@ -39,16 +64,8 @@ static seo_err self_reduce_scatter(seo_comm *comm, const seo_reduce_scatter_args
     seo_comm_enter(comm, args->label, 0);
     if (seo_device_is_cpu(comm->dev)) {
         sum_one_part(args);
-    } else if (args->wire == SEO_DTYPE_F32 && !args->accumulate) {
-        if (args->out.data != args->inp.data) {
-            err = seo_device_copy(comm->dev, args->out.data, args->inp.data,
-                                  seo_tensor_bytes(&args->out));
-        }
     } else {
-        err = SEO_FAIL(SEO_ERR_UNSUPPORTED,
-                       "self: %s: one rank on %s neither rounds nor adds; it needs no "
-                       "collectives",
-                       args->label.name, seo_device_name(comm->dev));
+        err = sum_on_device(comm, args);
     }
     seo_comm_leave(comm);
     return err;
@@ -81,7 +98,7 @@ static seo_err self_gather_host(seo_comm *comm, seo_comm_label label, const void
 }
 
 static void self_close(seo_comm *comm) {
-    (void)comm;
+    if (comm->impl) seo_device_free(comm->dev, comm->impl);
 }
 
 seo_err seo_comm_open_self(seo_comm **out) {

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "kernels/backend.h"
 #include "tests/kernels/comm_checks.h"
 #include "tests/support/fill.h"
 #include "tests/support/threads_comm.h"
@@ -18,17 +19,26 @@ static void ok(seo_err err) {
     if (err != SEO_OK) fail_msg("%s", seo_err_detail());
 }
 
-static void self_comm(void **state) {
-    (void)state;
+static void self_on(bool as_cpu) {
     seo_comm *comm = NULL;
     seo_device *dev = NULL;
     ok(seo_device_open_cpu(&(seo_cpu_options){.threads = 1}, &dev));
+    /* A CPU that says it is none: what is done there is done by operators. */
+    if (!as_cpu) dev->level = SEO_CPU_AUTO;
     ok(seo_comm_open_self(&comm));
     assert_string_equal(seo_comm_name(comm), "self");
     ok(seo_comm_attach(comm, dev));
+    assert_int_equal(seo_device_bytes(dev),
+                     seo_comm_memory_of(SEO_COMM_SELF, 1, as_cpu).device_bytes);
     ok(comm_checks(NULL, comm, dev));
     seo_comm_close(comm);
     seo_device_close(dev);
+}
+
+static void self_comm(void **state) {
+    (void)state;
+    self_on(true);
+    self_on(false);
 }
 
 static void threads_comm(void **state) {
