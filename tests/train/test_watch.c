@@ -279,6 +279,24 @@ static void a_rank_that_fails_ends_the_run(void **state) {
     }
 }
 
+/* As a debugger or `scontrol suspend` does: nobody was missed by anybody. */
+static void a_job_stopped_as_a_whole_goes_on(void **state) {
+    (void)state;
+    const scene s = {NOTHING, 0, true};
+    const ranks_plan plan = plan_of(&s);
+    ranks r;
+    ranks_start(&plan, &r);
+    while (ranks_load(&r.shared->flag[0]) < 3) sleep_ms(1);
+    for (int32_t k = 0; k < SIZE; k++) assert_int_equal(kill(r.pid[k], SIGSTOP), 0);
+    sleep_ms((int)(1e3 * TIMEOUT_S * 1.5));
+    assert_true(ranks_load(&r.shared->flag[0]) < STEPS);
+    for (int32_t k = 0; k < SIZE; k++) assert_int_equal(kill(r.pid[k], SIGCONT), 0);
+    ranks_wait(&plan, &r, 60);
+    for (int32_t k = 0; k < SIZE; k++) assert_int_equal(r.status[k], 0);
+    assert_string_equal(r.output, "");
+    ranks_end(&r);
+}
+
 /* The others do not wait for its part until their time for saving is up. */
 static void one_that_cannot_save_keeps_nobody(void **state) {
     (void)state;
@@ -314,6 +332,7 @@ int main(void) {
         cmocka_unit_test(one_rank_is_not_watched),
         cmocka_unit_test(a_run_without_faults_ends_well),
         cmocka_unit_test(a_pause_is_granted),
+        cmocka_unit_test(a_job_stopped_as_a_whole_goes_on),
         cmocka_unit_test(a_killed_rank_ends_the_run_at_once),
         cmocka_unit_test(a_stopped_rank_ends_the_run_and_finds_itself_excluded),
         cmocka_unit_test(a_rank_that_never_enters_is_named),

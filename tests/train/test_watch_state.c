@@ -222,17 +222,28 @@ static void one_that_left_is_named_as_such(void **state) {
     seo_buf_free(&text);
 }
 
+/* A job that was stopped as a whole and goes on has lost nobody; a judge that is often a little
+ * late still finds who hangs. */
 static void a_judge_that_slept_blames_nobody(void **state) {
     (void)state;
     sim s;
     begin(&s, 10);
-    steps(&s, 3, 1, 0.5);
+    steps(&s, 30, 1, 0.5);
     for (int k = 0; k < SIZE - 1; k++) enter(&s, k);
     assert_int_equal(pass(&s, 1).kind, SEO_WATCH_FINE);
-    s.now += 60;
-    s.state.quiet_s = s.now - 60;
-    seo_watch_away(&s.state, 60);
+    s.now += 600;
+    seo_watch_away(&s.state, 600, s.now);
     assert_int_equal(beat(&s).kind, SEO_WATCH_FINE);
+    seo_watch_verdict v = {SEO_WATCH_FINE, 0, 0, 0, 0};
+    const double woken = s.now;
+    while (v.kind == SEO_WATCH_FINE && s.now < woken + 100) {
+        s.now += 2;
+        seo_watch_away(&s.state, 1.75, s.now);
+        v = beat(&s);
+    }
+    assert_int_equal(v.kind, SEO_WATCH_ABSENT);
+    assert_int_equal(v.rank, SIZE - 1);
+    assert_true(s.now - woken < 15);
 }
 
 int main(void) {

@@ -607,6 +607,34 @@ static void a_stale_file_is_no_obstacle(void **state) {
     }
 }
 
+/* A second start takes the place of the first one's file before the first gives up. */
+static int overtaken(const ranks_plan *plan, int32_t rank, ranks_shared *shared) {
+    if (rank == 0) return only_open(plan, rank, shared);
+    char path[SEO_PATH_MAX], text[SEO_CARD_BYTES];
+    seo_card card;
+    const int fd = connect_to_rank_0(plan, &card);
+    if (fd < 0) return 2;
+    card.token++;
+    seo_card_text(&card, text);
+    if (seo_meet_file(plan->folder, path) != SEO_OK) return 3;
+    return seo_file_write_atomic(path, text, (int64_t)strlen(text)) == SEO_OK ? 0 : 4;
+}
+
+static void the_file_of_a_later_start_stays(void **state) {
+    (void)state;
+    ranks_plan plan = plan_of(2, overtaken);
+    char path[SEO_PATH_MAX];
+    ranks r;
+    plan.join_s = 1;
+    run(&plan, &r);
+    assert_int_equal(r.status[0], 1);
+    assert_int_equal(r.status[1], 0);
+    assert_non_null(strstr(r.shared->report[0].text, "rank 1 of 2 has never come"));
+    assert_int_equal(seo_meet_file(g_folder, path), SEO_OK);
+    assert_int_equal(unlink(path), 0);
+    ranks_end(&r);
+}
+
 static void cards_read_back(void **state) {
     (void)state;
     const seo_launch launch = {.size = 2, .id = "slurm 1.0 restart 0"};
@@ -641,6 +669,7 @@ int main(void) {
         cmocka_unit_test(a_clock_that_is_off_is_named),
         cmocka_unit_test(the_next_free_port_is_found),
         cmocka_unit_test(a_stale_file_is_no_obstacle),
+        cmocka_unit_test(the_file_of_a_later_start_stays),
     };
     snprintf(g_folder, sizeof g_folder, "world-%ld", (long)getpid());
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

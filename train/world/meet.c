@@ -405,8 +405,22 @@ static seo_err take_memory(roll *r) {
     return SEO_OK;
 }
 
+/* The file of this start goes; that of a later one, which took its place, stays. */
+static void remove_file(const roll *r) {
+    char *text = NULL;
+    int64_t bytes = 0;
+    seo_card card;
+    if (r->file[0] == '\0') return;
+    if (seo_file_read(r->file, SEO_CARD_BYTES, &text, &bytes) == SEO_OK &&
+        seo_card_parse(text, (size_t)bytes, &card) && card.token == r->token) {
+        unlink(r->file);
+    }
+    free(text);
+}
+
 seo_err seo_meet_gather(const seo_world_args *args, seo_link *links) {
     seo_err err = SEO_OK;
+    char why[2048];
     roll r = {.args = args, .links = links, .size = args->launch->size, .listener = -1};
     seo_meet_host(r.host);
     SEO_TRY(take_memory(&r));
@@ -414,8 +428,10 @@ seo_err seo_meet_gather(const seo_world_args *args, seo_link *links) {
     SEO_TRY(call(&r));
 done:
     tell_all(&r, err);
+    snprintf(why, sizeof why, "%s", seo_err_detail());
+    remove_file(&r);
+    if (err != SEO_OK) err = SEO_FAIL(err, "%s", why);
     if (r.listener >= 0) close(r.listener);
-    if (r.file[0] != '\0') unlink(r.file);
     for (int64_t i = 0; r.pending && i < r.pending_count; i++) {
         if (r.pending[i].fd >= 0) drop(&r.pending[i]);
     }

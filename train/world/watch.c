@@ -388,7 +388,7 @@ static void act(void *context, double away_s) {
     switch (w->phase) {
     case WATCHING: {
         pthread_mutex_lock(&line->lock);
-        if (away_s > 0) seo_watch_away(&w->state, away_s);
+        seo_watch_away(&w->state, away_s, now);
         if (w->world->rank == 0 && !w->ending && !w->stopped) judge(w, now);
         if (line->lost_rank == w->world->rank) {
             decide(w, true, -1, STATUS_LOST, "the others have given this rank up");

@@ -67,8 +67,8 @@ void seo_watch_hear(seo_watch_state *state, int32_t rank, const seo_wire_beat *b
     r->left_s = beat->left_ago_s >= 0 ? now_s - beat->left_ago_s : 0;
 }
 
-void seo_watch_away(seo_watch_state *state, double away_s) {
-    state->quiet_s += away_s;
+void seo_watch_away(seo_watch_state *state, double away_s, double now_s) {
+    if (away_s > state->timeout_s / 2) state->quiet_s = now_s;
 }
 
 static bool is_inside(const seo_watch_rank *r, int64_t number) {

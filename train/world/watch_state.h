@@ -41,8 +41,9 @@ typedef struct seo_watch_state {
 } seo_watch_state;
 
 void seo_watch_hear(seo_watch_state *state, int32_t rank, const seo_wire_beat *beat, double now_s);
-/* The judge itself did not run for so long. */
-void seo_watch_away(seo_watch_state *state, double away_s);
+/* The judge itself did not run for away_s, and perhaps nobody did: what the others have waited for
+ * until now says nothing. A short delay is no reason to wait longer. */
+void seo_watch_away(seo_watch_state *state, double away_s, double now_s);
 
 typedef enum seo_watch_kind {
     SEO_WATCH_FINE,
