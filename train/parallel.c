@@ -113,10 +113,10 @@ seo_err seo_parallel_open(const seo_parallel_args *args, seo_parallel **out) {
 
 void seo_parallel_close(seo_parallel *p) {
     if (!p) return;
-    if (p->segments) {
-        /* Memory that a collective still writes to may not be given back. */
-        (void)seo_parallel_settle(p);
-        (void)seo_parallel_reduced(p);
+    /* Memory that a collective still writes to may not be given back. */
+    for (int64_t s = 0; p->segments && s < p->shards->segment_count; s++) {
+        (void)seo_parallel_wait(p, &p->segments[s].params_ticket);
+        (void)seo_parallel_wait(p, &p->segments[s].grads_ticket);
     }
     seo_slots_close(&p->tree);
     free(p->segments);
