@@ -198,7 +198,7 @@ static void a_killed_rank_ends_the_run_at_once(void **state) {
     for (int32_t who = 0; who < SIZE; who++) {
         const scene s = {KILLED, who, false};
         const ranks_plan plan = plan_of(&s);
-        char name[32];
+        char name[64];
         ranks r;
         snprintf(name, sizeof name, "the run ends: rank %d on ", (int)who);
         ranks_start(&plan, &r);
@@ -218,7 +218,7 @@ static void a_stopped_rank_ends_the_run_and_finds_itself_excluded(void **state) 
     for (int32_t who = 0; who < SIZE; who++) {
         const scene s = {STOPPED, who, true};
         const ranks_plan plan = plan_of(&s);
-        char name[32], woken[32];
+        char name[64], woken[64];
         ranks r;
         snprintf(name, sizeof name, "the run ends: rank %d on ", (int)who);
         snprintf(woken, sizeof woken, "error: rank %d on ", (int)who);
@@ -244,7 +244,7 @@ static void a_rank_that_never_enters_is_named(void **state) {
     for (int32_t who = 0; who < SIZE; who++) {
         const scene s = {HANGS, who, who != 1};
         const ranks_plan plan = plan_of(&s);
-        char name[32];
+        char name[64];
         ranks r;
         snprintf(name, sizeof name, "the run ends: rank %d on ", (int)who);
         ranks_start(&plan, &r);
@@ -265,7 +265,7 @@ static void a_rank_that_fails_ends_the_run(void **state) {
     for (int32_t who = 0; who < SIZE; who++) {
         const scene s = {FAILS, who, who == 2};
         const ranks_plan plan = plan_of(&s);
-        char name[32];
+        char name[64];
         ranks r;
         snprintf(name, sizeof name, "the run ends: rank %d on ", (int)who);
         ranks_start(&plan, &r);

@@ -209,7 +209,7 @@ static void one_failure_is_everybodys(void **state) {
         plan.context = &failing;
         const int32_t first = __builtin_ctzll((unsigned long long)failing);
         const int more = __builtin_popcountll((unsigned long long)failing) - 1;
-        char begin[32], message[32], count[32];
+        char begin[64], message[64], count[64];
         snprintf(begin, sizeof begin, "rank %d on ", (int)first);
         snprintf(message, sizeof message, ": shard %d is torn", (int)first);
         snprintf(count, sizeof count, "(and %d more rank", more);
@@ -295,7 +295,7 @@ static void a_dead_rank_is_named_to_all(void **state) {
     for (int32_t dying = 0; dying < 3; dying++) {
         ranks_plan plan = plan_of(3, die_or_wait);
         plan.context = &dying;
-        char begin[32];
+        char begin[64];
         snprintf(begin, sizeof begin, "after: rank %d on ", (int)dying);
         run(&plan, &r);
         for (int32_t k = 0; k < 3; k++) {
