@@ -18,13 +18,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { FILES = 3, CHANGE_BYTES = 4, CHANGES_MAX = 16 };
+enum { FILES = 4, CHANGE_BYTES = 4, CHANGES_MAX = 16 };
 
-static const char *const names[FILES] = {"part-0000-of-0001.h5", SEO_CKPT_CONFIG,
-                                         SEO_CKPT_MANIFEST};
+static const char *const names[FILES] = {"part-0000-of-0002.h5", "part-0001-of-0002.h5",
+                                         SEO_CKPT_CONFIG, SEO_CKPT_MANIFEST};
 
-/* A good checkpoint, made at the first need. */
+/* A good checkpoint of two parts, made at the first need. */
 static struct {
+    char above[SEO_PATH_MAX];
     char run[SEO_PATH_MAX];
     char paths[FILES][SEO_PATH_MAX];
     char *bytes[FILES];
@@ -32,7 +33,7 @@ static struct {
 } g_good;
 
 static void remove_good(void) {
-    seo_dir_remove(g_good.run);
+    seo_dir_remove(g_good.above);
     for (int i = 0; i < FILES; i++) free(g_good.bytes[i]);
 }
 
@@ -46,13 +47,15 @@ static void make_good(void) {
     char folder[SEO_PATH_MAX];
     const seo_log_options quiet = {.level = SEO_LOG_QUIET};
     seo_log_setup(&quiet);
-    snprintf(g_good.run, sizeof g_good.run, "/dev/shm/seodang-fuzz-XXXXXX");
-    if (!mkdtemp(g_good.run)) {
-        snprintf(g_good.run, sizeof g_good.run, "/tmp/seodang-fuzz-XXXXXX");
-        SEO_ASSERT(mkdtemp(g_good.run));
+    snprintf(g_good.above, sizeof g_good.above, "/dev/shm/seodang-fuzz-XXXXXX");
+    if (!mkdtemp(g_good.above)) {
+        snprintf(g_good.above, sizeof g_good.above, "/tmp/seodang-fuzz-XXXXXX");
+        SEO_ASSERT(mkdtemp(g_good.above));
     }
+    SEO_ASSERT(seo_path_join(g_good.run, g_good.above, "two") == SEO_OK);
     atexit(remove_good);
-    SEO_ASSERT(seo_ckpt_save(g_good.run, 0, NULL, &snapshot) == SEO_OK);
+    SEO_ASSERT(seo_ckpt_save(g_good.above, 0, NULL, &snapshot) == SEO_OK);
+    SEO_ASSERT(seo_ckpt_reshard(g_good.above, g_good.run, 2) == SEO_OK);
     SEO_ASSERT(seo_path_join(folder, g_good.run, SEO_CKPT_FOLDER "/step-00000001") == SEO_OK);
     for (int i = 0; i < FILES; i++) {
         SEO_ASSERT(seo_path_join(g_good.paths[i], folder, names[i]) == SEO_OK);
