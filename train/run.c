@@ -87,9 +87,13 @@ static seo_err evaluate(seo_run *run) {
     return SEO_OK;
 }
 
+_Static_assert((int)SEO_CKPT_SPIKE_MAX == (int)SEO_CONFIG_SPIKE_WINDOW_MAX,
+               "a checkpoint keeps the whole window");
+
 bool seo_run_veto(void *context, double loss) {
     seo_run *run = context;
-    run->spike = seo_spike_judge(&run->config.train, run->spike_window, run->spike_count, loss);
+    run->spike =
+        seo_spike_judge(&run->config.train, run->state.spike_window, run->state.spike_count, loss);
     return run->spike.found && run->config.train.on_spike == SEO_SPIKE_SKIP;
 }
 
@@ -103,7 +107,7 @@ static seo_err give_up(const seo_run *run) {
         "%lld steps in a row up to step %lld had no finite loss or gradient, or were spikes that "
         "are left out (train.max_bad_steps). Go on from an earlier checkpoint with a lower "
         "optimizer.lr (--allow optimizer.lr), or look at the data. %s%s",
-        (long long)run->bad_in_row, (long long)run->state.step,
+        (long long)run->state.bad_in_row, (long long)run->state.step,
         told ? "Sequences without a finite loss:"
              : "No sequence had a loss that is not finite: the warnings above name the highest",
         told ? text.data : "");
@@ -117,20 +121,21 @@ static seo_err count_step(seo_run *run, int64_t number, const seo_step_result *r
     s->step = number;
     s->tokens += r->tokens;
     if (r->finite) {
-        seo_spike_add(&run->config.train, run->spike_window, &run->spike_count, r->loss);
+        seo_spike_add(&run->config.train, run->state.spike_window, &run->state.spike_count,
+                      r->loss);
     }
     if (run->spike.found) seo_run_show_spike(run, r);
     if (r->finite && !r->vetoed) {
-        run->bad_in_row = 0;
+        run->state.bad_in_row = 0;
         const bool first = number - 1 == s->skipped_steps;
         s->loss_mean = first ? r->loss : s->loss_mean + k_loss_share * (r->loss - s->loss_mean);
         return SEO_OK;
     }
     s->skipped_steps++;
-    run->bad_in_row++;
+    run->state.bad_in_row++;
     if (!r->finite) seo_run_show_bad_step(run, r);
     seo_run_note_suspects(run, r);
-    return run->bad_in_row < run->config.train.max_bad_steps ? SEO_OK : give_up(run);
+    return run->state.bad_in_row < run->config.train.max_bad_steps ? SEO_OK : give_up(run);
 }
 
 static void write_metrics(seo_run *run, const seo_step_result *r, double seconds) {

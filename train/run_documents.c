@@ -37,7 +37,7 @@ static void add_sequence(const seo_run *run, int64_t step, int64_t sequence, seo
 }
 
 void seo_run_note_suspects(seo_run *run, const seo_step_result *r) {
-    if (run->bad_in_row == 1) run->suspect_count = 0;
+    if (run->state.bad_in_row == 1) run->suspect_count = 0;
     for (int64_t s = 0; s < r->sequence_count; s++) {
         if (isfinite(r->sequence_nats[s])) continue;
         if (run->suspect_count < SEO_RUN_SUSPECTS) {
@@ -106,7 +106,7 @@ void seo_run_show_bad_step(const seo_run *run, const seo_step_result *r) {
     snprintf(what, sizeof what,
              "loss %g, gradient norm %g: the update is left out (%lld in a row). %lld of %lld "
              "sequences have no finite loss%s",
-             r->loss, r->grad_norm, (long long)run->bad_in_row, (long long)bad,
+             r->loss, r->grad_norm, (long long)run->state.bad_in_row, (long long)bad,
              (long long)r->sequence_count, bad > 0 ? ", the first:" : "; those with the highest:");
     warn_of_step(run, r, bad > 0 ? bad : NAMED_MAX, what);
 }

@@ -66,14 +66,11 @@ typedef struct seo_run {
     char resumed_path[SEO_PATH_MAX];
     seo_ckpt_state state; /* after the last whole step */
     int64_t saved_step;   /* of the last checkpoint that was asked for; -1: none */
-    int64_t bad_in_row;   /* steps in a row whose update was left out */
-    seo_run_suspect suspects[SEO_RUN_SUSPECTS];       /* the first of those steps */
-    int64_t suspect_count;                            /* of them all, also those not kept */
-    double spike_window[SEO_CONFIG_SPIKE_WINDOW_MAX]; /* finite losses, oldest first */
-    int64_t spike_count;
-    seo_spike spike;       /* what the last step's loss was found to be */
-    seo_metrics_eval eval; /* the last one */
-    int64_t eval_step;     /* its step; 0: none */
+    seo_run_suspect suspects[SEO_RUN_SUSPECTS]; /* the first of those steps */
+    int64_t suspect_count;                      /* of them all, also those not kept */
+    seo_spike spike;                            /* what the last step's loss was found to be */
+    seo_metrics_eval eval;                      /* the last one */
+    int64_t eval_step;                          /* its step; 0: none */
     seo_run_clock clock;
 } seo_run;
 
