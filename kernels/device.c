@@ -46,6 +46,11 @@ static seo_err choose_level(seo_cpu_level asked, seo_cpu_level *out) {
     return SEO_OK;
 }
 
+static int32_t automatic_threads(int32_t sharers) {
+    const int32_t allowed = seo_cpu_threads_allowed();
+    return sharers > 1 ? (int32_t)seo_max_i64(allowed / sharers, 1) : allowed;
+}
+
 seo_err seo_device_open_cpu(const seo_cpu_options *options, seo_device **out) {
     seo_err err = SEO_OK;
     *out = NULL;
@@ -55,9 +60,9 @@ seo_err seo_device_open_cpu(const seo_cpu_options *options, seo_device **out) {
         return SEO_FAIL(SEO_ERR_ARG, "cpu: threads must be between 0 (automatic) and %d, is %d",
                         THREADS_MAX, (int)options->threads);
     }
-    const seo_cpu_options resolved = {.threads = options->threads > 0 ? options->threads
-                                                                      : seo_cpu_threads_allowed(),
-                                      .level = level};
+    const seo_cpu_options resolved = {
+        .threads = options->threads > 0 ? options->threads : automatic_threads(options->sharers),
+        .level = level};
     SEO_TRY(seo_device_open_backend(backend_of(level), &resolved, out));
 done:
     return err;

@@ -30,6 +30,7 @@ typedef enum seo_cpu_level {
 
 typedef struct seo_cpu_options {
     int32_t threads; /* 0: what the affinity mask, the cgroup quota and OMP_NUM_THREADS allow */
+    int32_t sharers; /* of what automatic allows, processes on the same cores; 0: this one alone */
     seo_cpu_level level;
 } seo_cpu_options;
 

@@ -40,7 +40,8 @@ static seo_err open_cpu(const seo_device_wish *wish, seo_device **out) {
                         "kernels.matmul: cublaslt needs a GPU, and there is none here; use auto or "
                         "own (device: cuda says what is missing)");
     }
-    return seo_device_open_cpu(&(seo_cpu_options){.threads = wish->threads}, out);
+    return seo_device_open_cpu(
+        &(seo_cpu_options){.threads = wish->threads, .sharers = wish->sharers}, out);
 }
 
 static seo_dtype storage_of(const seo_device_wish *wish, const seo_device *dev) {

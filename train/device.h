@@ -21,6 +21,7 @@ typedef struct seo_device_wish {
     seo_precision precision;
     seo_matmul_choice matmul;
     int32_t threads;            /* of the CPU; 0: automatic */
+    int32_t sharers;            /* processes on the same cores, this one included; 0: it alone */
     int32_t local_rank;         /* among the ranks of this host: they take its GPUs in turn */
     const char *matmul_choices; /* file that keeps those of SEO_MATMUL_AUTO; NULL: none */
     seo_cuda_opener *open_cuda; /* NULL: seo_device_open_cuda */

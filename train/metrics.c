@@ -163,6 +163,17 @@ static void keep_line(seo_metrics *m, const seo_buf *line, int64_t step) {
     flush(m);
 }
 
+static void add_ranks(seo_buf *line, const seo_metrics_ranks *r) {
+    seo_buf_format(line, ", \"ranks\": {\"count\": %d, \"slowest\": %d", (int)r->count,
+                   (int)r->slowest);
+    add_time(line, ", \"min_ms\": ", r->min_s * 1e3);
+    add_time(line, ", \"mean_ms\": ", r->mean_s * 1e3);
+    add_time(line, ", \"max_ms\": ", r->max_s * 1e3);
+    add_time(line, ", \"comm_ms\": ", r->comm_s * 1e3);
+    add_time(line, ", \"waited_ms\": ", r->waited_s * 1e3);
+    seo_buf_format(line, ", \"sent_bytes\": %lld}", (long long)r->sent_bytes);
+}
+
 void seo_metrics_write(seo_metrics *m, const seo_metrics_record *r) {
     seo_buf line = {0};
     seo_buf_format(&line, "{\"step\": %lld", (long long)r->step);
@@ -180,6 +191,7 @@ void seo_metrics_write(seo_metrics *m, const seo_metrics_record *r) {
     add_time(&line, ", \"data_wait_ms\": ", r->data_wait_ms);
     seo_buf_format(&line, ", \"memory_bytes\": %lld", (long long)r->memory_bytes);
     add_time(&line, ", \"eta_s\": ", r->eta_s);
+    if (r->ranks) add_ranks(&line, r->ranks);
     seo_buf_text(&line, "}}");
     if (seo_buf_check(&line) == SEO_OK) {
         keep_line(m, &line, r->step);

@@ -5,7 +5,11 @@
  *    "spike": true,        where the loss was found to be one (train.spike_sigma)
  *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,   where it was evaluated
  *    "time": {"tokens_per_s": ..., "ms": ..., "data_wait_ms": ..., "memory_bytes": ...,
- *             "eta_s": ...}}
+ *             "eta_s": ..., "ranks": {...}}}
+ *
+ * "ranks" is there when they are several: their "count"; the "min_ms", "mean_ms" and "max_ms" that
+ * they took for the step without waiting for each other, and which was the "slowest"; of the rank
+ * that writes, "comm_ms" in collectives, "waited_ms" for them and "sent_bytes".
  *
  * Apart from "time", which comes last, the same run gives the same bytes. A number that is not
  * finite is null. On a resume the file is cut to the steps that the checkpoint has.
@@ -29,6 +33,14 @@ typedef struct seo_metrics_eval {
     double loss, perplexity, bits_per_byte;
 } seo_metrics_eval;
 
+/* How the ranks did, where they are several. */
+typedef struct seo_metrics_ranks {
+    int32_t count, slowest;
+    double min_s, mean_s, max_s; /* of a step, without waiting for each other */
+    double comm_s, waited_s;     /* of this rank */
+    int64_t sent_bytes;
+} seo_metrics_ranks;
+
 typedef struct seo_metrics_record {
     int64_t step; /* 1 is the first */
     double loss, loss_mean, grad_norm, lr;
@@ -37,6 +49,7 @@ typedef struct seo_metrics_record {
     const seo_metrics_eval *eval; /* NULL where there was none */
     double tokens_per_s, ms, data_wait_ms, eta_s;
     int64_t memory_bytes;
+    const seo_metrics_ranks *ranks; /* NULL with one rank */
 } seo_metrics_record;
 
 /* Opens `path` to append after step `step`: what lies beyond it, and a torn last line, is cut off.

@@ -94,6 +94,7 @@ static int64_t bad_sequences(const seo_step_result *r) {
 static void warn_of_step(const seo_run *run, const seo_step_result *r, int64_t shown,
                          const char *what) {
     seo_buf text = {0};
+    if (!seo_run_speaks(run)) return;
     add_worst(run, r, seo_min_i64(seo_min_i64(shown, NAMED_MAX), r->sequence_count), &text);
     seo_warn("step %lld: %s%s", (long long)run->state.step, what,
              text.data && !text.failed ? text.data : "");

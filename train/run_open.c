@@ -11,7 +11,7 @@
 /* Batches that the loader keeps ready. */
 enum { PREFETCH_BATCHES = 4 };
 
-static seo_err open_folder(seo_run *run) {
+static seo_err open_own_folder(seo_run *run) {
     seo_err err = SEO_OK;
     char path[SEO_PATH_MAX];
     SEO_TRY(seo_run_dir_open(run->args->run_dir, &run->dir));
@@ -19,6 +19,38 @@ static seo_err open_folder(seo_run *run) {
     SEO_TRY(seo_path_join(path, run->dir.path, "log.txt"));
     seo_log_file(path);
     run->log_open = true;
+    if (run->args->from_scratch) SEO_TRY(seo_run_set_aside(run));
+done:
+    return err;
+}
+
+/* A rank that writes where rank 0 does not would leave a checkpoint in parts. */
+static seo_err find_folder(seo_run *run, const char *owner) {
+    char here[SEO_RUN_OWNER_MAX];
+    snprintf(run->dir.path, sizeof run->dir.path, "%s", run->args->run_dir);
+    const seo_err err = seo_run_dir_owner(run->dir.path, here);
+    if (err != SEO_OK || strcmp(here, owner) != 0) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "%s is not the folder that rank 0 has under this name: the ranks of a run "
+                        "need one file system that all their hosts see",
+                        run->args->run_dir);
+    }
+    return SEO_OK;
+}
+
+/* Rank 0 takes the folder for all. */
+static seo_err open_folder(seo_run *run) {
+    seo_err err = SEO_OK;
+    char owner[SEO_RUN_OWNER_MAX] = "";
+    const bool first = run->world.rank == 0;
+    if (first) err = open_own_folder(run);
+    if (err == SEO_OK && first && run->world.size > 1) {
+        err = seo_run_dir_owner(run->dir.path, owner);
+    }
+    SEO_TRY(seo_run_agree(run, "the run's folder", err));
+    SEO_TRY(seo_run_share(run, "the run's folder", owner, sizeof owner));
+    SEO_TRY(seo_run_share(run, "the attempt", &run->dir.attempt, sizeof run->dir.attempt));
+    SEO_TRY(seo_run_agree(run, "the run's folder", first ? SEO_OK : find_folder(run, owner)));
 done:
     return err;
 }
@@ -65,7 +97,7 @@ static seo_err open_data(seo_run *run) {
         if (data->mix_count > 0) run->weights[d] = data->mix[d].weight;
         if (run->config.eval.every > 0) SEO_TRY(open_held_out(run, data_folder(run, d)));
     }
-    if (run->config.eval.every > 0 && run->held_out_count == 0) {
+    if (run->config.eval.every > 0 && run->held_out_count == 0 && seo_run_speaks(run)) {
         seo_warn("eval.every is %lld, but the data has no held-out split: nothing is evaluated",
                  (long long)run->config.eval.every);
     }
@@ -73,6 +105,24 @@ static seo_err open_data(seo_run *run) {
     SEO_TRY(seo_path_look(run->tokenizer_path, &kind));
     if (kind != SEO_PATH_FILE) run->tokenizer_path[0] = '\0';
 done:
+    return err;
+}
+
+/* The same bytes on every rank, whatever their folders are called. */
+static seo_err same_data(seo_run *run) {
+    seo_err err = SEO_OK;
+    seo_buf text = {0};
+    if (run->world.size == 1) return SEO_OK;
+    const seo_dataset_info first = seo_dataset_info_get(run->datasets[0]);
+    SEO_TRY(seo_world_same(run->world.line, "the tokenizer", first.tokenizer_sha256));
+    for (int64_t d = 0; d < run->dataset_count; d++) {
+        seo_buf_format(&text, "%s\n", seo_dataset_info_get(run->datasets[d]).manifest_sha256);
+    }
+    seo_buf_format(&text, "%lld held-out splits\n", (long long)run->held_out_count);
+    SEO_TRY(seo_run_agree(run, "the dataset", seo_buf_check(&text)));
+    SEO_TRY(seo_world_same(run->world.line, "the dataset (its manifest's SHA-256)", text.data));
+done:
+    seo_buf_free(&text);
     return err;
 }
 
@@ -85,7 +135,8 @@ static seo_err open_loader(seo_run *run) {
                            .dataset_count = run->dataset_count,
                            .seq_len = c->model.seq_len,
                            .batch_sequences = sequences,
-                           .local_count = sequences,
+                           .first_sequence = run->world.rank * (sequences / run->world.size),
+                           .local_count = sequences / run->world.size,
                            .seed = (uint64_t)c->train.seed,
                            .shuffle = c->data.shuffle,
                            .prefetch = PREFETCH_BATCHES,
@@ -93,16 +144,23 @@ static seo_err open_loader(seo_run *run) {
         &run->loader);
 }
 
+/* Each rank keeps choices of its own: two ranks do not write one file. In invariant mode there is
+ * nothing to choose, since a choice would show in the bits. */
 static seo_err open_device(seo_run *run) {
     const seo_config *c = &run->config;
-    char choices[SEO_PATH_MAX];
-    const seo_err err = seo_path_join(choices, run->dir.path, "matmul.txt");
+    const seo_run_world *w = &run->world;
+    char choices[SEO_PATH_MAX], name[64] = "matmul.txt";
+    if (w->rank > 0) snprintf(name, sizeof name, "matmul.rank-%04d.txt", (int)w->rank);
+    const seo_err err = seo_path_join(choices, run->dir.path, name);
     if (err != SEO_OK) return err;
+    const bool fixed = c->parallel.invariant && c->kernels.matmul == SEO_MATMUL_AUTO;
     const seo_device_wish wish = {.device = c->device,
                                   .precision = c->precision,
-                                  .matmul = c->kernels.matmul,
+                                  .matmul = fixed ? SEO_MATMUL_OWN : c->kernels.matmul,
                                   .matmul_choices = choices,
                                   .threads = run->args->threads,
+                                  .sharers = w->sharers,
+                                  .local_rank = w->launch.local_rank,
                                   .open_cuda = run->args->open_cuda};
     return seo_device_open_wish(&wish, &run->dev, &run->storage);
 }
@@ -110,6 +168,7 @@ static seo_err open_device(seo_run *run) {
 static seo_err open_model(seo_run *run) {
     seo_err err = SEO_OK;
     const seo_config *c = &run->config;
+    const int64_t slots = c->parallel.invariant ? c->parallel.slots : 0;
     const seo_model_args model = {.dev = run->dev,
                                   .config = &c->model,
                                   .mode = SEO_MODEL_TRAIN,
@@ -117,9 +176,20 @@ static seo_err open_model(seo_run *run) {
                                   .seed = (uint64_t)c->train.seed,
                                   .storage = run->storage,
                                   .no_master = !c->optimizer.master_weights,
-                                  .uninitialised = run->resumed_from != NULL};
+                                  .uninitialised = run->resumed_from != NULL,
+                                  .shard = {.rank = run->world.rank,
+                                            .ranks = run->world.size,
+                                            .zero = (int32_t)c->parallel.zero,
+                                            .parts = slots},
+                                  .recompute = c->parallel.recompute};
     SEO_TRY(seo_model_open(&model, &run->model));
+    SEO_TRY(seo_parallel_open(&(seo_parallel_args){.model = run->model,
+                                                   .comm = run->world.comm,
+                                                   .slots = slots,
+                                                   .wire = c->parallel.reduce},
+                              &run->parallel));
     SEO_TRY(seo_optim_open(run->model, &c->optimizer, &run->optim));
+    seo_optim_join(run->optim, run->parallel);
 done:
     return err;
 }
@@ -131,6 +201,7 @@ static seo_err open_step(seo_run *run) {
                                            .model = run->model,
                                            .optim = run->optim,
                                            .loader = run->loader,
+                                           .parallel = run->parallel,
                                            .veto = seo_run_veto,
                                            .save_due = seo_run_save_due,
                                            .context = run},
@@ -143,13 +214,17 @@ done:
 static seo_err open_outputs(seo_run *run) {
     seo_err err = SEO_OK;
     char path[SEO_PATH_MAX];
-    SEO_TRY(seo_path_join(path, run->dir.path, "config.yaml"));
-    SEO_TRY(seo_file_write_atomic(path, run->config_yaml.data, (int64_t)run->config_yaml.bytes));
-    SEO_TRY(seo_path_join(path, run->dir.path, "metrics.jsonl"));
-    SEO_TRY(seo_metrics_open(path, run->state.step, &run->metrics));
+    if (seo_run_speaks(run)) {
+        SEO_TRY(seo_path_join(path, run->dir.path, "config.yaml"));
+        SEO_TRY(
+            seo_file_write_atomic(path, run->config_yaml.data, (int64_t)run->config_yaml.bytes));
+        SEO_TRY(seo_path_join(path, run->dir.path, "metrics.jsonl"));
+        SEO_TRY(seo_metrics_open(path, run->state.step, &run->metrics));
+    }
     SEO_TRY(seo_ckpt_writer_open(
         &(seo_ckpt_writer_args){.run_dir = run->dir.path,
                                 .attempt = run->dir.attempt,
+                                .world = run->world.size > 1 ? run->world.line : NULL,
                                 .keep_last = run->config.checkpoint.keep_last,
                                 .keep_every = run->config.checkpoint.keep_every},
         &run->writer));
@@ -169,57 +244,87 @@ static seo_err check_allowed(const seo_train_args *args) {
     return err == SEO_OK ? SEO_OK : seo_err_context(err, "--allow");
 }
 
-/* What the configuration can say and a run cannot do yet. */
-static seo_err check_parallel(const seo_config *config) {
-    if (config->parallel.invariant) {
-        return SEO_FAIL(SEO_ERR_USAGE, "parallel.invariant: training does not have this mode yet; "
-                                       "use false");
-    }
-    if (config->parallel.recompute != SEO_RECOMPUTE_NONE) {
-        return SEO_FAIL(SEO_ERR_USAGE, "parallel.recompute: training keeps all activations yet; "
-                                       "use none, and a smaller micro_batch");
-    }
-    return SEO_OK;
+static seo_err read_config(seo_run *run) {
+    seo_err err = SEO_OK;
+    const seo_train_args *args = run->args;
+    SEO_TRY(check_allowed(args));
+    SEO_TRY(seo_config_load(args->config_path, args->sets, args->set_count, &run->config));
+    SEO_TRY(seo_config_write(&run->config, &run->config_yaml));
+    SEO_TRY(seo_buf_check(&run->config_yaml));
+done:
+    return err;
+}
+
+/* The ranks come together even where one of them cannot read its configuration: then all are told.
+ */
+static seo_err join_and_compare(seo_run *run) {
+    enum { JOIN_S = 60 };
+    seo_err err = read_config(run);
+    char message[4096];
+    snprintf(message, sizeof message, "%s", seo_err_detail());
+    const seo_err joined =
+        seo_run_join(run, err == SEO_OK ? run->config.parallel.join_s : (double)JOIN_S);
+    if (joined != SEO_OK) return joined;
+    if (err != SEO_OK) err = SEO_FAIL(err, "%s", message);
+    SEO_TRY(seo_run_agree(run, "the configuration", err));
+    SEO_TRY(seo_world_same(run->world.line, "the program's version", SEODANG_VERSION));
+    SEO_TRY(seo_world_same(run->world.line, "the configuration", run->config_yaml.data));
+    SEO_TRY(seo_run_watch(run));
+    seo_run_doing(run, "opening the run", true);
+done:
+    return err;
+}
+
+/* What takes memory, once all else is known. */
+static seo_err open_memory(seo_run *run) {
+    seo_err err = SEO_OK;
+    seo_run_doing(run, "opening the device", true);
+    SEO_TRY(seo_run_agree(run, "the device", seo_device_too_small(open_device(run))));
+    SEO_TRY(seo_run_connect(run));
+    SEO_TRY(seo_run_agree(run, "the model", seo_device_too_small(open_model(run))));
+    SEO_TRY(seo_run_agree(run, "the loader", open_loader(run)));
+    SEO_TRY(seo_run_agree(run, "the step", seo_device_too_small(open_step(run))));
+    seo_run_doing(run, "reading the checkpoint", true);
+    SEO_TRY(seo_run_load(run));
+    SEO_TRY(seo_run_agree(run, "the outputs", open_outputs(run)));
+done:
+    return err;
 }
 
 seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
     seo_err err = SEO_OK;
     *run = (seo_run){.args = args, .saved_step = -1};
     *finished = false;
-    SEO_TRY(check_allowed(args));
-    SEO_TRY(seo_config_load(args->config_path, args->sets, args->set_count, &run->config));
-    SEO_TRY(check_parallel(&run->config));
-    SEO_TRY(seo_config_write(&run->config, &run->config_yaml));
-    SEO_TRY(seo_buf_check(&run->config_yaml));
+    SEO_TRY(join_and_compare(run));
     SEO_TRY(open_folder(run));
-    if (args->from_scratch) SEO_TRY(seo_run_set_aside(run));
     run->state.seed = (uint64_t)run->config.train.seed;
     seo_config_hash(&run->config, run->state.config_hash);
     SEO_TRY(seo_run_find_checkpoint(run));
-    SEO_TRY(open_data(run));
-    SEO_TRY(seo_run_check_data(run));
+    seo_run_doing(run, "opening the data", true);
+    SEO_TRY(seo_run_agree(run, "the data", open_data(run)));
+    SEO_TRY(same_data(run));
+    SEO_TRY(seo_run_agree(run, "the data", seo_run_check_data(run)));
     if (run->state.step >= run->config.train.steps) {
         *finished = true;
         goto done;
     }
-    SEO_TRY(seo_device_too_small(open_device(run)));
-    SEO_TRY(seo_device_too_small(open_model(run)));
-    SEO_TRY(open_loader(run));
-    SEO_TRY(seo_device_too_small(open_step(run)));
-    SEO_TRY(seo_run_load(run));
-    SEO_TRY(open_outputs(run));
+    SEO_TRY(seo_run_divide(run));
+    SEO_TRY(open_memory(run));
 done:
     return err;
 }
 
 void seo_run_close(seo_run *run) {
+    seo_run_retire(run);
     seo_ckpt_writer_close(run->writer);
     seo_metrics_close(run->metrics);
     seo_step_close(run->step);
     seo_loader_close(run->loader);
     seo_restore_list_free(&run->tensors);
     seo_optim_close(run->optim);
+    seo_parallel_close(run->parallel);
     seo_model_close(run->model);
+    seo_run_leave(run);
     seo_device_close(run->dev);
     for (int64_t d = 0; d < run->dataset_count; d++) seo_dataset_close(run->datasets[d]);
     for (int64_t d = 0; d < run->held_out_count; d++) seo_dataset_close(run->held_out[d]);

@@ -32,8 +32,9 @@ static void banner_memory(const seo_run *run) {
         snprintf(copies, sizeof copies, " and %s in bf16",
                  seo_format_bytes(working, (double)set->bytes));
     }
-    seo_info("memory      %s: parameters %s%s, gradients %s, moments %s, activations %s",
+    seo_info("memory      %s%s: parameters %s%s, gradients %s, moments %s, activations %s",
              seo_format_bytes(all, (double)seo_device_bytes(run->dev)),
+             run->world.size > 1 ? " a rank" : "",
              seo_format_bytes(weights, (double)seo_model_weights(run->model)->bytes), copies,
              seo_format_bytes(grads, each), seo_format_bytes(moments, 2 * each),
              seo_format_bytes(activations, (double)seo_model_activation_bytes(run->model)));
@@ -57,6 +58,25 @@ static void banner_data(const seo_run *run) {
              seo_format_count(tokens, total), (double)planned / (double)total);
 }
 
+/* What they share out. */
+static const char *zero_text(int32_t zero) {
+    static const char *const texts[] = {"nothing", "moments", "moments and gradients",
+                                        "moments, gradients and parameters"};
+    return texts[zero];
+}
+
+static void banner_ranks(const seo_run *run) {
+    const int32_t zero = seo_model_shards(run->model)->zero;
+    const seo_config *c = &run->config;
+    char mode[96] = "same bits for the same number of ranks";
+    if (c->parallel.invariant) {
+        snprintf(mode, sizeof mode, "same bits for any number of ranks (%lld slots)",
+                 (long long)c->parallel.slots);
+    }
+    seo_info("ranks       %d over %s; zero %d shares out %s; %s", (int)run->world.size,
+             seo_comm_name(run->world.comm), (int)zero, zero_text(zero), mode);
+}
+
 void seo_run_banner(const seo_run *run) {
     const seo_config *c = &run->config;
     char count[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], steps[SEO_SHORT_TEXT];
@@ -65,12 +85,14 @@ void seo_run_banner(const seo_run *run) {
              (long long)c->model.num_heads, (long long)c->model.seq_len,
              seo_format_count(count, seo_params_elements(seo_model_table(run->model))));
     seo_info("device      %s, %s", seo_device_name(run->dev), precision_text(run));
+    if (run->world.size > 1) banner_ranks(run);
     banner_data(run);
-    const int64_t passes =
-        seo_div_up(c->train.batch_tokens / c->model.seq_len, c->train.micro_batch);
-    seo_info("batch       %s tokens a step, in %lld %s; %s steps",
+    const int64_t passes = seo_div_up(c->train.batch_tokens / c->model.seq_len / run->world.size,
+                                      c->train.micro_batch);
+    seo_info("batch       %s tokens a step, in %lld %s%s; %s steps",
              seo_format_count(tokens, c->train.batch_tokens), (long long)passes,
-             passes == 1 ? "pass" : "passes", seo_format_count(steps, c->train.steps));
+             passes == 1 ? "pass" : "passes", run->world.size > 1 ? " a rank" : "",
+             seo_format_count(steps, c->train.steps));
     banner_memory(run);
     if (run->resumed_path[0] != '\0') {
         seo_info("checkpoint  %s: going on with step %lld", run->resumed_path,
@@ -133,7 +155,13 @@ static void summary_training(const seo_run *run) {
         (long long)here, seo_format_seconds(time, clock->train_s),
         seo_format_count(rate, clock->train_s > 0 ? (int64_t)(tokens_here / clock->train_s) : 0));
     seo_info("loss mean   %.4f, from %.4f", run->state.loss_mean, clock->first_loss_mean);
-    if (run->state.skipped_steps > 0) {
+    if (run->world.size > 1 && clock->comm_s > 0) {
+        seo_info("exchange    %.0f %% of it hidden behind computing; waited %s in %s of training",
+                 100 * (1 - fmin(clock->waited_s / clock->comm_s, 1)),
+                 seo_format_seconds(time, clock->waited_s),
+                 seo_format_seconds(rate, clock->train_s));
+    }
+    if (run->state.skipped_steps > 0 && seo_run_speaks(run)) {
         seo_warn("the updates of %lld steps were left out: not finite, or spikes",
                  (long long)run->state.skipped_steps);
     }

@@ -53,8 +53,19 @@ done:
     return err;
 }
 
+/* Another number of ranks goes on with the same samples; where sums are made rank by rank they
+ * differ in the last digits. */
+static void note_ranks(const seo_run *run) {
+    const int64_t before = seo_ckpt_part_count(run->resumed_from), now = run->world.size;
+    if (before == now || run->config.parallel.invariant) return;
+    seo_info("%s was written by %lld %s and goes on with %lld: the same samples in the same order, "
+             "sums in another one (parallel.invariant: true keeps every bit)",
+             run->resumed_path, (long long)before, before == 1 ? "rank" : "ranks", (long long)now);
+}
+
 seo_err seo_run_find_checkpoint(seo_run *run) {
-    seo_err err = seo_ckpt_open(run->dir.path, NULL, &run->resumed_from);
+    seo_world *world = run->world.size > 1 ? run->world.line : NULL;
+    seo_err err = seo_ckpt_open(run->dir.path, world, &run->resumed_from);
     if (err == SEO_ERR_MISSING) return SEO_OK;
     if (err == SEO_ERR_FORMAT) {
         return seo_err_context(
@@ -63,7 +74,8 @@ seo_err seo_run_find_checkpoint(seo_run *run) {
     if (err != SEO_OK) return err;
     snprintf(run->resumed_path, sizeof run->resumed_path, "%s", seo_ckpt_path(run->resumed_from));
     const seo_ckpt_state *saved = seo_ckpt_state_of(run->resumed_from);
-    SEO_TRY(compare_config(run));
+    SEO_TRY(seo_run_agree(run, "the configuration of the checkpoint", compare_config(run)));
+    note_ranks(run);
     run->state = *saved;
     run->saved_step = saved->step;
     run->clock.earlier_train_s = saved->train_seconds;
@@ -108,7 +120,7 @@ seo_err seo_run_check_data(seo_run *run) {
 /* Another type goes on from the same numbers to others in the last digits. */
 static void note_precision(seo_run *run) {
     const char *now = seo_storage_name(run->storage), *before = run->state.precision;
-    if (run->resumed_from && before[0] != '\0' && strcmp(before, now) != 0) {
+    if (run->resumed_from && seo_run_speaks(run) && before[0] != '\0' && strcmp(before, now) != 0) {
         seo_warn("%s was computed in %s and goes on in %s: the loss curve goes on, but not bit for "
                  "bit (precision: %s keeps to one)",
                  run->resumed_path, before, now, before);
@@ -116,17 +128,23 @@ static void note_precision(seo_run *run) {
     snprintf(run->state.precision, sizeof run->state.precision, "%s", now);
 }
 
-seo_err seo_run_load(seo_run *run) {
+static seo_err read_tensors(seo_run *run) {
     seo_err err = SEO_OK;
     const seo_params *params = seo_model_table(run->model);
     run->tensors.dev = run->dev;
     SEO_TRY(seo_restore_add(&run->tensors, "parameters", params, seo_model_weights(run->model)));
     SEO_TRY(seo_restore_add(&run->tensors, "moment1", params, seo_optim_moment1(run->optim)));
     SEO_TRY(seo_restore_add(&run->tensors, "moment2", params, seo_optim_moment2(run->optim)));
+    if (run->resumed_from) SEO_TRY(seo_restore_read(&run->tensors, run->resumed_from));
+done:
+    return err;
+}
+
+seo_err seo_run_load(seo_run *run) {
+    seo_err err = SEO_OK;
     note_precision(run);
-    if (!run->resumed_from) goto done;
-    SEO_TRY(seo_restore_read(&run->tensors, run->resumed_from));
-    SEO_TRY(seo_model_refresh(run->model));
+    SEO_TRY(seo_run_agree(run, "reading the checkpoint", read_tensors(run)));
+    SEO_TRY(seo_run_agree(run, "the parameters", seo_parallel_refresh(run->parallel)));
     seo_ckpt_close(run->resumed_from);
     run->resumed_from = NULL;
 done:

@@ -11,9 +11,11 @@
 #include "train/metrics.h"
 #include "train/models/model.h"
 #include "train/optim.h"
+#include "train/parallel.h"
 #include "train/restore.h"
 #include "train/run.h"
 #include "train/run_dir.h"
+#include "train/run_world.h"
 #include "train/spike.h"
 #include "train/step.h"
 
@@ -23,15 +25,16 @@ extern "C" {
 
 /* What is printed while a run goes on and at its end; never part of its result. */
 typedef struct seo_run_clock {
-    double start_s;         /* of this attempt's first step */
-    double shown_s;         /* when the last plain line was printed */
-    double saved_s;         /* when the last checkpoint was asked for */
-    double step_s;          /* running mean of a step's time */
-    double earlier_train_s; /* of the attempts before this one */
-    double train_s;         /* of this attempt's steps */
-    int64_t first_step;     /* of this attempt */
-    int64_t next_shown;     /* the next step of the logarithmic series */
-    double first_loss_mean; /* after this attempt's first step */
+    double start_s;          /* of this attempt's first step */
+    double shown_s;          /* when the last plain line was printed */
+    double saved_s;          /* when the last checkpoint was asked for */
+    double step_s;           /* running mean of a step's time */
+    double earlier_train_s;  /* of the attempts before this one */
+    double train_s;          /* of this attempt's steps */
+    double comm_s, waited_s; /* of these, in collectives, and waited for them */
+    int64_t first_step;      /* of this attempt */
+    int64_t next_shown;      /* the next step of the logarithmic series */
+    double first_loss_mean;  /* after this attempt's first step */
 } seo_run_clock;
 
 /* A sequence without a finite loss. */
@@ -40,12 +43,13 @@ typedef struct seo_run_suspect {
     int64_t step, sequence;
 } seo_run_suspect;
 
-typedef struct seo_run {
+struct seo_run {
     const seo_train_args *args;
     seo_config config;
     seo_buf config_yaml;
     seo_run_dir dir;
     bool dir_open, log_open;
+    seo_run_world world;
 
     seo_dataset *datasets[SEO_CONFIG_MIX_MAX], *held_out[SEO_CONFIG_MIX_MAX];
     double weights[SEO_CONFIG_MIX_MAX];
@@ -55,6 +59,7 @@ typedef struct seo_run {
     seo_device *dev;
     seo_dtype storage; /* what passes compute in */
     seo_model *model;
+    seo_parallel *parallel;
     seo_optim *optim;
     seo_loader *loader;
     seo_step *step;
@@ -64,15 +69,16 @@ typedef struct seo_run {
 
     seo_ckpt *resumed_from; /* open until its tensors are read */
     char resumed_path[SEO_PATH_MAX];
-    seo_ckpt_state state; /* after the last whole step */
-    int64_t saved_step;   /* of the last checkpoint that was asked for; -1: none */
+    seo_ckpt_state state;           /* after the last whole step */
+    int32_t stop_signal, stop_rank; /* who asked the run to stop */
+    int64_t saved_step;             /* of the last checkpoint that was asked for; -1: none */
     seo_run_suspect suspects[SEO_RUN_SUSPECTS]; /* the first of those steps */
     int64_t suspect_count;                      /* of them all, also those not kept */
     seo_spike spike;                            /* what the last step's loss was found to be */
     seo_metrics_eval eval;                      /* the last one */
     int64_t eval_step;                          /* its step; 0: none */
     seo_run_clock clock;
-} seo_run;
+};
 
 /* run_open.c: everything up to the first step, in order of cost. *finished: there is nothing left
  * to do, and nothing but the folder was opened. Close also after an error. */
@@ -90,6 +96,11 @@ seo_err seo_run_set_aside(const seo_run *run);
 /* run.c: what a step asks, see seo_step_args; the run is the context. */
 bool seo_run_veto(void *context, double loss);
 bool seo_run_save_due(void *context);
+
+/* Whether this rank speaks for all: what all of them know is told once. */
+static inline bool seo_run_speaks(const seo_run *run) {
+    return run->world.rank == 0;
+}
 
 /* run_report.c */
 void seo_run_banner(const seo_run *run);

@@ -173,15 +173,26 @@ static void reads_quotas(void **state) {
     assert_true(seo_cpu_threads_allowed() >= 1);
 }
 
+/* Processes on the same cores divide them; one has a thread at least. */
+static void sharers_divide_threads(void **state) {
+    (void)state;
+    const int32_t allowed = seo_cpu_threads_allowed();
+    const int32_t sharers[] = {0, 1, 2, 3, 10000};
+    for (int i = 0; i < 5; i++) {
+        seo_device *dev = NULL;
+        const int32_t share = sharers[i] > 1 ? allowed / sharers[i] : allowed;
+        must(seo_device_open_cpu(&(seo_cpu_options){.sharers = sharers[i]}, &dev));
+        assert_int_equal(seo_device_threads(dev), share > 0 ? share : 1);
+        seo_device_close(dev);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(opens_what_was_asked),
-        cmocka_unit_test(refuses_wrong_options),
-        cmocka_unit_test(counts_and_seals_memory),
-        cmocka_unit_test(copies_and_zeroes),
-        cmocka_unit_test(times_events),
-        cmocka_unit_test(tells_memory),
-        cmocka_unit_test(refuses_what_is_no_plugin),
+        cmocka_unit_test(sharers_divide_threads), cmocka_unit_test(opens_what_was_asked),
+        cmocka_unit_test(refuses_wrong_options),  cmocka_unit_test(counts_and_seals_memory),
+        cmocka_unit_test(copies_and_zeroes),      cmocka_unit_test(times_events),
+        cmocka_unit_test(tells_memory),           cmocka_unit_test(refuses_what_is_no_plugin),
         cmocka_unit_test(reads_quotas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,6 +199,40 @@ static void full_disk(void **state) {
     holds(s, 1, 9);
 }
 
+/* What several ranks did stands with the times, which a comparison of runs leaves out. */
+static void ranks(void **state) {
+    const scratch *s = *state;
+    seo_metrics *m = NULL;
+    char *text = NULL;
+    int64_t bytes = 0;
+    const seo_metrics_ranks four = {.count = 4,
+                                    .slowest = 2,
+                                    .min_s = 0.5,
+                                    .mean_s = 0.75,
+                                    .max_s = 1.5,
+                                    .comm_s = 0.25,
+                                    .waited_s = 0.125,
+                                    .sent_bytes = 1 << 20};
+    ok(seo_metrics_open(s->path, 0, &m));
+    seo_metrics_write(m, &(seo_metrics_record){.step = 1, .spike = true, .ranks = &four});
+    seo_metrics_close(m);
+    ok(seo_file_read(s->path, 1 << 16, &text, &bytes));
+    json_t *line = json_loads(text, 0, NULL);
+    assert_true(json_is_true(json_object_get(line, "spike")));
+    assert_null(json_object_get(line, "ranks"));
+    const json_t *r = json_object_get(json_object_get(line, "time"), "ranks");
+    assert_int_equal(json_integer_value(json_object_get(r, "count")), 4);
+    assert_int_equal(json_integer_value(json_object_get(r, "slowest")), 2);
+    assert_true(json_number_value(json_object_get(r, "min_ms")) == 500);
+    assert_true(json_number_value(json_object_get(r, "mean_ms")) == 750);
+    assert_true(json_number_value(json_object_get(r, "max_ms")) == 1500);
+    assert_true(json_number_value(json_object_get(r, "comm_ms")) == 250);
+    assert_true(json_number_value(json_object_get(r, "waited_ms")) == 125);
+    assert_int_equal(json_integer_value(json_object_get(r, "sent_bytes")), 1 << 20);
+    json_decref(line);
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines, make, clear),
@@ -206,6 +240,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(missing_lines, make, clear),
         cmocka_unit_test_setup_teardown(late_evaluation, make, clear),
         cmocka_unit_test_setup_teardown(full_disk, make, clear),
+        cmocka_unit_test_setup_teardown(ranks, make, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,15 @@ static void spikes(void **state) {
                      (run_words){.sets = {WATCHED, "train.spike_sigma=0.01", "train.on_spike=skip",
                                           "train.max_bad_steps=48"}}));
     run_same_state(b, "off", "warn");
+    /* The window goes with the checkpoint: in parts the same steps are spikes. */
+    run_ok(run_train(b, "parts",
+                     (run_words){.sets = {WATCHED, "train.spike_sigma=0.01", "train.on_spike=skip",
+                                          "train.max_bad_steps=48", "train.steps=21"}}));
+    run_ok(run_train(b, "parts",
+                     (run_words){.sets = {WATCHED, "train.spike_sigma=0.01", "train.on_spike=skip",
+                                          "train.max_bad_steps=48"}}));
+    run_same_state(b, "skip", "parts");
+    run_same_metrics(b, "skip", "parts");
     read_spikes(b, "off", off, sizeof off);
     read_spikes(b, "warn", warned, sizeof warned);
     read_spikes(b, "skip", skipped, sizeof skipped);

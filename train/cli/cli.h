@@ -1,6 +1,7 @@
 /* The command line: a table of verbs, each with a table of options, from which parsing, --help,
  * errors and "did you mean" come. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 75
- * stopped with a checkpoint and wants to be started again.
+ * stopped with a checkpoint and wants to be started again, 97 a rank was lost and nothing newer
+ * could be saved (train/world/world.h ends the process with it).
  *
  * Every verb also takes --help, --quiet and --log-level LEVEL; main takes the last two before the
  * verb as well. Options have long names only, written whole: an abbreviation that is unique today

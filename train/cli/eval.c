@@ -8,6 +8,7 @@
 #include "train/eval.h"
 #include "train/restore.h"
 #include "train/signal.h"
+#include "train/world/launch.h"
 
 static const seo_cli_command k_command = {
     .name = "eval",
@@ -73,6 +74,20 @@ done:
     return err;
 }
 
+/* Processes that a launcher started together would each do the whole of it. (Alone in a batch
+ * script a process may call itself rank 0 of a job.) */
+static seo_err check_alone(void) {
+    seo_launch launch;
+    const seo_err err = seo_launch_find(&launch);
+    if (err != SEO_OK || launch.size == 1) return err;
+    if (launch.launcher != SEO_LAUNCH_MPI && !launch.mpi && launch.rank == 0) return SEO_OK;
+    return SEO_FAIL(
+        SEO_ERR_USAGE,
+        "seodang eval is the work of one process, and this is rank %d of %d: start it "
+        "without mpirun or srun (a run over many ranks evaluates by itself: eval.every)",
+        (int)launch.rank, (int)launch.size);
+}
+
 int seo_cli_eval(int argc, char **argv) {
     eval_options o = {.split = "held-out", .device = "auto"};
     bool helped = false;
@@ -108,6 +123,7 @@ int seo_cli_eval(int argc, char **argv) {
     SEO_TRY(
         seo_cli_parse(&k_command, options, SEO_COUNT_OF(options), argc, argv, &operands, &helped));
     if (helped) goto done;
+    SEO_TRY(check_alone());
     seo_signal_catch();
     SEO_TRY(evaluate(operands.items[0], &o, &out));
     SEO_TRY(seo_cli_print(out.data, (int64_t)out.bytes));
