@@ -80,3 +80,52 @@ exits 2 mpirun -n 1 "${train[@]}" --out "$work/two" : \
 says err 'rank 1 on .*the configuration is another one than rank 0.s'
 [ "$(grep -c 'is another one' "$work/err")" = 1 ] || fail "told more than once"
 [ ! -e "$work/two/metrics.jsonl" ] || fail "trained all the same"
+
+# What is not the same on all hosts: a folder for each rank stands for their disks.
+two() { exits "$1" mpirun -n 1 -wdir "$work/A" "${@:2}" : -n 1 -wdir "$work/B" "${@:2}"; }
+mkdir "$work/A" "$work/B"
+cp -r "$work/data" "$work/A/data"
+cp -r "$work/data" "$work/B/data"
+rm "$work/B/data/train-00000.h5"
+two 1 "$seodang" train "$work/tiny.yaml" --out "$work/two"
+says err 'rank 1 on .*data/train-00000.h5: the manifest names this shard, but it is not there'
+rm -r "$work/B/data"
+make_text "$work/other.txt" 1500
+ok "$seodang" data build --tokenizer "$work/bytes.json" --out "$work/B/data" --held-out 0.1 --held-out-mode tail "$work/other.txt"
+two 2 "$seodang" train "$work/tiny.yaml" --out "$work/two"
+says err 'rank 1 on .*the dataset .* is another one than rank 0.s'
+rm -r "$work/B/data"
+ok "$seodang" tokenizer train --vocab-size 258 --out "$work/other.json" "$work/other.txt"
+ok "$seodang" data build --tokenizer "$work/other.json" --out "$work/B/data" --held-out 0.1 --held-out-mode tail "$work/book.txt"
+two 2 "$seodang" train "$work/tiny.yaml" --set model.vocab_size=260 --out "$work/two"
+says err 'rank 1 on .*the tokenizer is another one than rank 0.s'
+two 2 "$seodang" train "$work/tiny.yaml" --set "data.path=$work/data" --out here
+says err 'here is not the folder that rank 0 has under this name'
+[ ! -e "$work/two/metrics.jsonl" ] || fail "trained all the same"
+exits 2 mpirun -n 2 "$seodang" eval "$work/i1" --data "$work/data"
+says err 'the work of one process'
+
+# torchrun's variables alone: ranks on CPUs need MPI, and are told.
+export MASTER_ADDR=127.0.0.1 MASTER_PORT WORLD_SIZE=2
+MASTER_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+torch=("$seodang" train "$work/tiny.yaml" --set "data.path=$work/data" --out "$work/torch")
+RANK=1 LOCAL_RANK=1 "${torch[@]}" 2> "$work/rank1" &
+other=$!
+exits 2 env RANK=0 LOCAL_RANK=0 "${torch[@]}"
+says err 'exchange their data through MPI, and no MPI launcher has started them; start them with mpirun'
+wait "$other"
+[ $? = 2 ] || fail "rank 1 left with another code"
+unset MASTER_ADDR MASTER_PORT WORLD_SIZE
+
+# A signal to one rank: all save once and ask to be started again; what goes on has the same bits.
+mpirun -n 4 "${train[@]}" "${invariant[@]}" --set train.steps=2000 --set schedule.name=constant --set eval.every=0 \
+    --set checkpoint.every=0 --out "$work/stopped" > "$work/out" 2> "$work/err" &
+job=$!
+for _ in $(seq 200); do [ -s "$work/stopped/metrics.jsonl" ] && break; sleep 0.1; done
+pids=($(pgrep -P "$job"))
+[ "${#pids[@]}" = 4 ] || fail "mpirun has ${#pids[@]} children"
+kill -USR1 "${pids[2]}"
+wait "$job"
+[ $? = 75 ] || fail "a stopped job left with another code: $(cat "$work/err")"
+says err 'SIGUSR1 to rank [0-3] on .*: saving a checkpoint of step'
+[ "$(ls "$work/stopped/checkpoints" | wc -l)" = 1 ] || fail "more than one checkpoint"
