@@ -23,21 +23,31 @@ double seo_run_eta_s(const seo_run *run) {
     return (double)(run->config.train.steps - run->state.step) * run->clock.step_s;
 }
 
-static void banner_memory(const seo_run *run) {
-    char weights[SEO_SHORT_TEXT], working[SEO_SHORT_TEXT], grads[SEO_SHORT_TEXT],
-        moments[SEO_SHORT_TEXT], activations[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT], copies[96] = "";
-    const double each = (double)seo_model_grads(run->model)->bytes;
-    const seo_param_set *set = seo_model_working(run->model);
-    if (set) {
-        snprintf(copies, sizeof copies, " and %s in bf16",
-                 seo_format_bytes(working, (double)set->bytes));
+/* Bytes of the rows whose names begin so. */
+static double rows_bytes(const seo_memory_table *table, const char *name) {
+    double bytes = 0;
+    for (int64_t i = 0; i < table->count; i++) {
+        const seo_memory_row *row = &table->rows[i];
+        if (strncmp(row->name, name, strlen(name)) == 0) bytes += (double)row->bytes;
     }
-    seo_info("memory      %s%s: parameters %s%s, gradients %s, moments %s, activations %s",
+    return bytes;
+}
+
+static void banner_memory(const seo_run *run) {
+    char weights[SEO_SHORT_TEXT], grads[SEO_SHORT_TEXT], moments[SEO_SHORT_TEXT],
+        activations[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT];
+    seo_memory_table table = {0};
+    seo_model_memory(run->model, &table);
+    const double both =
+        (double)seo_optim_moment1(run->optim)->bytes + (double)seo_optim_moment2(run->optim)->bytes;
+    seo_info("memory      %s%s: parameters %s, gradients %s, moments %s, activations %s",
              seo_format_bytes(all, (double)seo_device_bytes(run->dev)),
              run->world.size > 1 ? " a rank" : "",
-             seo_format_bytes(weights, (double)seo_model_weights(run->model)->bytes), copies,
-             seo_format_bytes(grads, each), seo_format_bytes(moments, 2 * each),
-             seo_format_bytes(activations, (double)seo_model_activation_bytes(run->model)));
+             seo_format_bytes(weights, rows_bytes(&table, "parameters") +
+                                           rows_bytes(&table, "working parameters")),
+             seo_format_bytes(grads, rows_bytes(&table, "gradients")),
+             seo_format_bytes(moments, both),
+             seo_format_bytes(activations, rows_bytes(&table, "activations")));
 }
 
 /* "bf16 with f32 masters" */
