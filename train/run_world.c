@@ -218,6 +218,8 @@ seo_err seo_run_connect(seo_run *run) {
     SEO_TRY(same_device(run));
     const bool mpi =
         seo_device_is_cpu(run->dev) || run->config.parallel.backend == SEO_COMM_CHOICE_MPI;
+    /* A rank without the library would keep the others waiting inside it. */
+    if (!mpi) SEO_TRY(seo_run_agree(run, "NCCL", seo_comm_find_nccl(run->dev)));
     SEO_TRY(seo_run_agree(run, "the collectives", mpi ? connect_mpi(run) : connect_nccl(run)));
     pthread_mutex_lock(&w->place_lock);
     w->comm_known = true;
