@@ -130,11 +130,9 @@ static seo_err give_up(const seo_run *run) {
         SEO_ERR_NUMERIC,
         "%lld steps in a row up to step %lld had no finite loss or gradient, or were spikes that "
         "are left out (train.max_bad_steps). Go on from an earlier checkpoint with a lower "
-        "optimizer.lr (--allow optimizer.lr), or look at the data. %s%s",
-        (long long)run->state.bad_in_row, (long long)run->state.step,
-        told ? "Sequences without a finite loss:"
-             : "No sequence had a loss that is not finite: the warnings above name the highest",
-        told ? text.data : "");
+        "optimizer.lr (--allow optimizer.lr), or look at the data: at the sequences without a "
+        "finite loss or, of a step that has none, with the highest:%s",
+        (long long)run->state.bad_in_row, (long long)run->state.step, told ? text.data : "");
     seo_buf_free(&text);
     return err;
 }

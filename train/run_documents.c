@@ -36,18 +36,6 @@ static void add_sequence(const seo_run *run, int64_t step, int64_t sequence, seo
                    seo_dataset_name(dataset));
 }
 
-void seo_run_note_suspects(seo_run *run, const seo_step_result *r) {
-    if (run->state.bad_in_row == 1) run->suspect_count = 0;
-    for (int64_t s = 0; s < r->sequence_count; s++) {
-        if (isfinite(r->sequence_nats[s])) continue;
-        if (run->suspect_count < SEO_RUN_SUSPECTS) {
-            run->suspects[run->suspect_count] =
-                (seo_run_suspect){.step = run->state.step, .sequence = s};
-        }
-        run->suspect_count++;
-    }
-}
-
 void seo_run_add_suspects(const seo_run *run, seo_buf *out) {
     const int64_t named = seo_min_i64(run->suspect_count, SEO_RUN_SUSPECTS);
     for (int64_t i = 0; i < named; i++) {
@@ -62,10 +50,9 @@ void seo_run_add_suspects(const seo_run *run, seo_buf *out) {
     }
 }
 
-/* The sequences of the step, those first whose losses are highest (not finite ones above all). */
-static void add_worst(const seo_run *run, const seo_step_result *r, int64_t count, seo_buf *out) {
-    int64_t named[NAMED_MAX];
-    SEO_ASSERT(count <= NAMED_MAX);
+/* The `count` sequences of the step with the highest losses, not finite ones above all; among
+ * equals the first. */
+static void find_worst(const seo_step_result *r, int64_t count, int64_t *named) {
     for (int64_t n = 0; n < count; n++) {
         int64_t worst = -1;
         for (int64_t s = 0; s < r->sequence_count; s++) {
@@ -77,10 +64,18 @@ static void add_worst(const seo_run *run, const seo_step_result *r, int64_t coun
             if (!taken && above) worst = s;
         }
         named[n] = worst;
+    }
+}
+
+static void add_worst(const seo_run *run, const seo_step_result *r, int64_t count, seo_buf *out) {
+    int64_t named[NAMED_MAX];
+    SEO_ASSERT(count <= NAMED_MAX);
+    find_worst(r, count, named);
+    for (int64_t n = 0; n < count; n++) {
         seo_buf_text(out, "\n  ");
-        add_sequence(run, run->state.step, worst, out);
+        add_sequence(run, run->state.step, named[n], out);
         seo_buf_format(out, " (loss %.4g)",
-                       r->sequence_nats[worst] / (double)run->config.model.seq_len);
+                       r->sequence_nats[named[n]] / (double)run->config.model.seq_len);
     }
 }
 
@@ -88,6 +83,25 @@ static int64_t bad_sequences(const seo_step_result *r) {
     int64_t count = 0;
     for (int64_t s = 0; s < r->sequence_count; s++) count += !isfinite(r->sequence_nats[s]);
     return count;
+}
+
+static void add_suspect(seo_run *run, int64_t sequence) {
+    if (run->suspect_count < SEO_RUN_SUSPECTS) {
+        run->suspects[run->suspect_count] =
+            (seo_run_suspect){.step = run->state.step, .sequence = sequence};
+    }
+    run->suspect_count++;
+}
+
+void seo_run_note_suspects(seo_run *run, const seo_step_result *r) {
+    int64_t worst = 0;
+    if (run->state.bad_in_row == 1) run->suspect_count = 0;
+    for (int64_t s = 0; s < r->sequence_count; s++) {
+        if (!isfinite(r->sequence_nats[s])) add_suspect(run, s);
+    }
+    if (bad_sequences(r) > 0) return;
+    find_worst(r, 1, &worst);
+    add_suspect(run, worst);
 }
 
 /* A step's loss and what is done about it, then the sequences that are to be looked at. */

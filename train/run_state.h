@@ -37,7 +37,7 @@ typedef struct seo_run_clock {
     double first_loss_mean;  /* after this attempt's first step */
 } seo_run_clock;
 
-/* A sequence without a finite loss. */
+/* A sequence of a step whose update was left out. */
 enum { SEO_RUN_SUSPECTS = 16 };
 typedef struct seo_run_suspect {
     int64_t step, sequence;
@@ -115,7 +115,8 @@ int64_t seo_run_memory_bytes(const seo_run *run);
 /* run_documents.c: which documents fed a step. */
 void seo_run_show_bad_step(const seo_run *run, const seo_step_result *result);
 void seo_run_show_spike(const seo_run *run, const seo_step_result *result);
-/* Keeps the sequences of a step that have no finite loss, for the message that ends a run. */
+/* Keeps the sequences of a step that have no finite loss, or else the one with the highest, for the
+ * message that ends a run. */
 void seo_run_note_suspects(seo_run *run, const seo_step_result *result);
 /* Appends a line for each that was kept of the steps in a row up to this one. */
 void seo_run_add_suspects(const seo_run *run, seo_buf *out);

@@ -69,6 +69,17 @@ for other in last[1:]:
     assert abs(other["loss"] - last[0]["loss"]) < 1e-3, last
 CHECK
 
+# A watch for spikes so strict that noise is one: the same steps are left out on any number of ranks, also after a stop.
+noise=(--set optimizer.lr=1e-6 --set schedule.name=constant --set train.steps=48 --set eval.every=0 --set train.on_spike=skip
+    --set train.spike_window=16 --set train.spike_sigma=0.5 --set train.max_bad_steps=48 "${invariant[@]}")
+ok ranks 2 "${train[@]}" "${noise[@]}" --out "$work/n2"
+says err 'warning: step [0-9]+: loss .* is a spike.*the update is left out'
+[ "$(grep -c '"skipped": true, "spike": true' "$work/n2/metrics.jsonl")" -ge 1 ] || fail "no step was left out"
+ok ranks 4 "${train[@]}" "${noise[@]}" --set train.steps=21 --out "$work/n4"
+ok ranks 1 "${train[@]}" "${noise[@]}" --out "$work/n4"
+ok "$seodang" checkpoint diff "$work/n2" "$work/n4"
+says out identical
+
 # Refused by name, and nothing trained.
 exits 2 ranks 3 "${train[@]}" "${invariant[@]}" --out "$work/three"
 says err 'slots of parallel.invariant.* 2 and 4 ranks'

@@ -176,6 +176,8 @@ static void spikes(void **state) {
                                        "train.max_bad_steps=1"}}),
         SEO_ERR_NUMERIC);
     assert_non_null(strstr(seo_err_detail(), "1 steps in a row"));
+    assert_non_null(strstr(seo_err_detail(), "with the highest:\n  step "));
+    assert_non_null(strstr(seo_err_detail(), ": document"));
 }
 
 static seo_err small_gpu(const seo_cuda_options *options, seo_device **out) {
