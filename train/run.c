@@ -90,7 +90,7 @@ static bool eval_due(const seo_run *run) {
 
 static seo_err evaluate(seo_run *run) {
     seo_eval_result result;
-    seo_run_doing(run, "evaluating", true);
+    seo_run_doing(run, "evaluating", false);
     const seo_err err = seo_eval(&(seo_eval_args){.model = run->model,
                                                   .batch = run->config.train.micro_batch,
                                                   .datasets = run->held_out,
