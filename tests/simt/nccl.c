@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RANKS_MAX = 8, CHANNEL_BYTES = 1 << 16, WAIT_S = 20, BATCH_MAX = 4 * RANKS_MAX };
+enum { RANKS_MAX = 8, CHANNEL_BYTES = 1 << 16, WAIT_S = 120, BATCH_MAX = 4 * RANKS_MAX };
 
 /* From one rank to another: a ring of bytes, with counts that only grow. */
 typedef struct channel {
