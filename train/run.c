@@ -178,6 +178,17 @@ static seo_metrics_ranks ranks_of(const seo_step_result *r) {
     return out;
 }
 
+/* An attempt that was cut off and comes back beside a newer one may not write into its metrics.
+ * Asked at most once a second: no new attempt begins in less. What else keeps the file from being
+ * read is for a save to say. */
+static seo_err still_ours(seo_run *run) {
+    const double now = seo_clock_s();
+    if (!run->metrics || now - run->clock.fenced_s < 1) return SEO_OK;
+    run->clock.fenced_s = now;
+    const seo_err err = seo_run_dir_fence(run->dir.path, run->dir.attempt);
+    return err == SEO_ERR_LOCKED ? err : SEO_OK;
+}
+
 static void write_metrics(seo_run *run, const seo_step_result *r, double seconds) {
     if (!run->metrics) return;
     const seo_metrics_ranks ranks = ranks_of(r);
@@ -236,6 +247,8 @@ static seo_err one_step(seo_run *run, int64_t number) {
     seo_run_show_step(run, &result);
     /* A stop here leaves this step's line without its evaluation; the next attempt adds it. */
     if (err == SEO_OK && eval_due(run)) stopped = evaluate(run);
+    const seo_err ours = still_ours(run);
+    if (ours != SEO_OK) return ours;
     write_metrics(run, &result, seconds);
     if (err == SEO_OK) err = stopped;
     if (err == SEO_OK && save_due(run, &result)) err = save(run);

@@ -28,6 +28,7 @@ typedef struct seo_run_clock {
     double start_s;          /* of this attempt's first step */
     double shown_s;          /* when the last plain line was printed */
     double saved_s;          /* when the last checkpoint was asked for */
+    double fenced_s;         /* when the folder was last seen to be this attempt's */
     double step_s;           /* running mean of a step's time */
     double earlier_train_s;  /* of the attempts before this one */
     double train_s;          /* of this attempt's steps */
