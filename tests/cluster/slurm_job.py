@@ -49,14 +49,14 @@ class Slurm:
 class Batch:
     """One job of scripts/slurm.sbatch, and the file that its attempts append to."""
 
-    def __init__(self, slurm, runs, root, run, nodes, settings):
+    def __init__(self, slurm, runs, root, run, nodes, settings, minutes=30):
         self.slurm, self.run = slurm, run
         words = [root / "scripts/slurm.sbatch", *runs.command(run)[2:3], runs.work / run]
         for setting in [*runs.settings, f"data.path={runs.work / 'data'}", *settings]:
             words += ["--set", setting]
         self.pids = runs.work / f"{run}.pids"
         self.pids.mkdir()
-        said = slurm.call(*words, NODES=str(nodes), TASKS="1", TIME=str(LIMIT_MIN), LEAD_S=str(LEAD_S), SEODANG=self.program(runs),
+        said = slurm.call(*words, NODES=str(nodes), TASKS="1", TIME=str(minutes), LEAD_S=str(LEAD_S), SEODANG=self.program(runs),
                           SBATCH=f"--output={runs.work / run}.log", OMP_NUM_THREADS="1", SEODANG_PIDS=str(self.pids))
         self.job = re.search(r"Submitted batch job (\d+)", said)[1]
         self.log = runs.work / f"{run}.log"
@@ -94,7 +94,7 @@ def through_a_limit(slurm, runs, root, nodes, rate):
     steps = int(rate * (SIGNAL_S + 20))
     settings = [f"train.steps={steps}", f"checkpoint.every={steps // 4}"]
     runs.complete("reference", 1, settings=settings)
-    batch = Batch(slurm, runs, root, "limited", nodes, settings)
+    batch = Batch(slurm, runs, root, "limited", nodes, settings, LIMIT_MIN)
     begin = time.monotonic()
     batch.await_text("launch: job .*, attempt 1, ")
     batch.await_text("launch: USR1 from Slurm")
@@ -133,13 +133,17 @@ def through_a_kill(slurm, runs, root, nodes, rate, rng):
     runs.same("killed", "reference2")
 
 
-def speed(runs, nodes):
-    """Steps a second with that many ranks on this machine now."""
-    with runs.job("speed", nodes, settings=["train.steps=1000000", "checkpoint.every=0"]) as job:
+def speed(slurm, runs, nodes):
+    """Steps a second with that many ranks under this Slurm now."""
+    launcher = ["srun", "-N", str(nodes), "-n", str(nodes), "--mpi=pmix"]
+    with runs.job("speed", nodes, settings=["train.steps=1000000", "checkpoint.every=0"], launcher=launcher,
+                  environment=slurm.environment) as job:
         job.await_steps(20)
         first, begin = runs.lines("speed"), time.monotonic()
         time.sleep(3)
-        return (runs.lines("speed") - first) / (time.monotonic() - begin)
+        rate = (runs.lines("speed") - first) / (time.monotonic() - begin)
+    print(f"{rate:.0f} steps a second on {nodes} nodes", flush=True)
+    return rate
 
 
 def main():
@@ -149,7 +153,7 @@ def main():
     runs = Ranks(program, work, settings)
     slurm = Slurm(work, 4)
     try:
-        rate = speed(runs, nodes)
+        rate = speed(slurm, runs, nodes)
         through_a_kill(slurm, runs, root, nodes, rate, rng)
         through_a_limit(slurm, runs, root, nodes, rate)
     finally:
