@@ -105,11 +105,12 @@ static void out_of_hand(void **state) {
                                      "train.steps=80", "eval.every=0"}};
     assert_int_equal(run_train(b, "wild", wild), SEO_ERR_NUMERIC);
     assert_non_null(strstr(seo_err_detail(), "10 steps in a row"));
-    /* The sequences of the first of them, by document and source. */
+    /* Sequences of the first of them, by document and source; how many have no finite loss is a
+     * matter of the instruction level. */
     assert_non_null(strstr(seo_err_detail(), "\n  step "));
-    assert_non_null(strstr(seo_err_detail(), ", sequence 0: document"));
+    assert_non_null(strstr(seo_err_detail(), ", sequence "));
+    assert_non_null(strstr(seo_err_detail(), ": document"));
     assert_non_null(strstr(seo_err_detail(), " from "));
-    assert_non_null(strstr(seo_err_detail(), " more sequences"));
     json_t *list = run_metrics(b, "wild");
     const size_t count = json_array_size(list);
     assert_true(count > 10 && count < 80);
