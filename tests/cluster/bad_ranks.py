@@ -95,7 +95,7 @@ def other_files(bad, program, work, other):
 def main():
     program, work, skew = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
     rng = seeded(sys.argv, 4)
-    mpirun_here()
+    mpirun_here(program)
     runs = Ranks(program, work, SETTINGS)
     bad = Bad(runs)
     other = rng.randint(1, 3)

@@ -157,7 +157,7 @@ class Faults:
 def main():
     program, work, library = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
     rng = seeded(sys.argv, 4)
-    mpirun_here()
+    mpirun_here(program)
     runs = Ranks(program, work, SETTINGS)
     runs.complete("reference", 1)
     faults = Faults(runs, rng, library)

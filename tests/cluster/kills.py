@@ -44,7 +44,7 @@ def attempt(runs, run, rng, reach):
 def main():
     program, work, kills = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     rng = seeded(sys.argv, 4)
-    mpirun_here()
+    mpirun_here(program)
     runs = Ranks(program, work, SETTINGS)
     runs.seconds = {ranks: runs.complete("reference" if ranks == 1 else f"reference{ranks}", ranks) for ranks in WORLDS}
     for ranks in WORLDS[1:]:

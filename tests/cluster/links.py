@@ -157,7 +157,7 @@ def standstill(runs, run):
 def main():
     program, work = sys.argv[1], pathlib.Path(sys.argv[2])
     rng = seeded(sys.argv, 3)
-    mpirun_here()
+    mpirun_here(program)
     if os.geteuid() != 0:
         skip("mpirun between namespaces needs root")
     runs = Ranks(program, work, SETTINGS)

@@ -165,7 +165,7 @@ def main():
     work = pathlib.Path(work)
     rng = seeded(sys.argv, 8)
     if int(ranks) > 1:
-        mpirun_here()
+        mpirun_here(program)
     disk = Disk(work, kind, power_cut)
     usable(disk)
     settings = SETTINGS if int(ranks) == 1 else [*SETTINGS, "parallel.invariant=true"]

@@ -4,6 +4,7 @@ import pathlib
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,11 +167,12 @@ class Ranks(Runs):
         return max(self.checkpoints(run), default=0)
 
 
-def mpirun_here():
+def mpirun_here(program):
     """77 where the ranks of this test cannot be started."""
-    from shutil import which
-    if not which("mpirun"):
-        skip("mpirun is not installed: scripts/setup mpi")
+    if not shutil.which("mpirun"):
+        skip("mpirun is not installed: scripts/setup cluster")
+    if not pathlib.Path(program).with_name("libseodang_mpi.so").exists():
+        skip("the program was built without MPI")
 
 
 def quoted(*words):

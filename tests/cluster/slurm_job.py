@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from ranks import PATIENCE_S, Ranks, alive, await_true, fail, seeded, skip
+from ranks import PATIENCE_S, Ranks, alive, await_true, fail, mpirun_here, seeded, skip
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Slurm looks every 30 s, and signals when the limit is at most LEAD_S + 30 s away: 5 to 35 s after the start of an attempt.
@@ -149,6 +149,8 @@ def speed(slurm, runs, nodes):
 def main():
     program, work, root, nodes = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), int(sys.argv[4])
     rng = seeded(sys.argv, 5)
+    if nodes > 1:
+        mpirun_here(program)
     settings = ["eval.every=0"] if nodes == 1 else ["eval.every=0", "parallel.invariant=true"]
     runs = Ranks(program, work, settings)
     slurm = Slurm(work, 4)
