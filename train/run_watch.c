@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/progress.h"
 #include "train/run_state.h"
 
 /* How long a rescue waits for a state that is just being changed. */
@@ -27,20 +28,51 @@ static bool take_state(seo_run_world *w) {
     return pthread_mutex_timedlock(&w->whole_lock, &until) == 0;
 }
 
-/* All ranks are at the same step; else their parts make no whole. */
-static seo_err same_step(seo_run *run) {
-    seo_blob first = {0};
+/* The highest step that a rank has done. */
+static seo_err furthest_step(seo_run *run, int64_t *out) {
+    seo_err err = SEO_OK;
     seo_world *line = run->world.line;
+    const int32_t size = run->world.size;
+    static const char what[] = "the step that is saved";
+    seo_blob shared = {0};
     int64_t step = run->state.step;
-    seo_err err = seo_world_share(line, SEO_CHANNEL_SAVE, "the step that is saved", &step,
-                                  (int64_t)sizeof step, &first);
-    if (err == SEO_ERR_LOST) return err;
-    if (err == SEO_OK && memcmp(first.data, &step, sizeof step) != 0) {
-        err = SEO_FAIL(SEO_ERR_USAGE, "this rank has done step %lld, rank 0 has not, or more",
-                       (long long)step);
+    seo_blob *all = calloc((size_t)size, sizeof *all);
+    if (!all) return SEO_FAIL(SEO_ERR_MEMORY, "the steps of %d ranks", size);
+    SEO_TRY(seo_world_gather(line, SEO_CHANNEL_SAVE, what, &step, (int64_t)sizeof step, all));
+    for (int32_t r = 0; r < size && run->world.rank == 0; r++) {
+        int64_t other = 0;
+        if (all[r].bytes == (int64_t)sizeof other) memcpy(&other, all[r].data, sizeof other);
+        step = seo_max_i64(step, other);
     }
-    seo_blobs_free(&first, 1);
-    return seo_world_agree(line, SEO_CHANNEL_SAVE, "the step that is saved", err);
+    SEO_TRY(seo_world_share(line, SEO_CHANNEL_SAVE, what, &step, (int64_t)sizeof step, &shared));
+    if (shared.bytes == (int64_t)sizeof *out) memcpy(out, shared.data, sizeof *out);
+done:
+    seo_blobs_free(&shared, 1);
+    seo_blobs_free(all, size);
+    free(all);
+    return err;
+}
+
+/* All ranks' states are of one step; else their parts make no whole. A rank that was about to end
+ * the step that others have ended does so first: it waits for nobody. Called and left with the
+ * lock. */
+static seo_err same_step(seo_run *run) {
+    static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    seo_run_world *w = &run->world;
+    int64_t step = 0;
+    seo_err err = furthest_step(run, &step);
+    if (err != SEO_OK) return err;
+    const double until = seo_clock_s() + CHANGE_WAIT_S;
+    while (run->state.step < step && seo_clock_s() < until) {
+        pthread_mutex_unlock(&w->whole_lock);
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&w->whole_lock);
+    }
+    if (run->state.step != step) {
+        err = SEO_FAIL(SEO_ERR_LOST, "this rank has done step %lld, others step %lld",
+                       (long long)run->state.step, (long long)step);
+    }
+    return seo_world_agree(w->line, SEO_CHANNEL_SAVE, "the step that is saved", err);
 }
 
 /* Every rank its part, or this one everything. Values lie in host memory: it is a CPU's. */
