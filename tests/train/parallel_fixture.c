@@ -235,7 +235,8 @@ static seo_err body(void *context, seo_comm *comm, seo_device *dev) {
     rank r = {.setup = t->setup, .dev = dev};
     SEO_TRY(open_rank(&r, comm));
     if (number == 0) t->out->device_bytes = seo_device_bytes(dev);
-    for (int i = 0; state->values[i] && t->setup->first_step > 1 && i < RANKS_STATES; i++) {
+    for (int i = 0; t->setup->first_step > 1 && i < RANKS_STATES; i++) {
+        if (!state->values[i]) break;
         give_set(&r, state_set(&r, i), state->values[i]);
     }
     /* Nobody writes what is left before all have read where to start: steps exchange in between. */
