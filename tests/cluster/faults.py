@@ -97,8 +97,8 @@ class Faults:
                 code = job.wait()
                 if code == 0:
                     fail(f"rank {rank} was not killed in {call} of its save:\n{job.text()}")
-                print(f"rank {rank} killed in {call} number {count} of its saves: the job ended {time.monotonic() - begin:.1f} s after its start, exit {code}, "
-                      f"newest checkpoint {self.runs.newest(run)}", flush=True)
+                print(f"rank {rank} killed in {call} number {count} of its saves: the job ended {time.monotonic() - begin:.1f} s after "
+                      f"its start, exit {code}, newest checkpoint {self.runs.newest(run)}", flush=True)
             self.runs.verify(run)
             self.further(run)
         self.runs.complete(run, RANKS)
