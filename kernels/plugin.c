@@ -3,8 +3,12 @@
 #include "kernels/plugin.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, FILE_BYTES = 64 };
@@ -46,14 +50,55 @@ static seo_err path_beside_program(const seo_plugin *plugin, char out[PATH_BYTES
     return SEO_OK;
 }
 
+/* Whether all that the headers of a shared object speak of lies inside its `bytes`. */
+static bool is_whole(int fd, uint64_t bytes) {
+    ElfW(Ehdr) file;
+    ElfW(Phdr) part;
+    if (pread(fd, &file, sizeof file, 0) != (ssize_t)sizeof file ||
+        memcmp(file.e_ident, ELFMAG, SELFMAG) != 0 || file.e_phentsize != sizeof part) {
+        return false;
+    }
+    const uint64_t sections = (uint64_t)file.e_shnum * file.e_shentsize;
+    if (file.e_shoff > bytes || sections > bytes - file.e_shoff) return false;
+    for (uint64_t i = 0; i < file.e_phnum; i++) {
+        if (file.e_phoff > bytes) return false;
+        const off_t at = (off_t)(file.e_phoff + i * sizeof part);
+        if (pread(fd, &part, sizeof part, at) != (ssize_t)sizeof part || part.p_offset > bytes ||
+            part.p_filesz > bytes - part.p_offset) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The dynamic loader maps a file without asking how long it is: one that was copied halfway would
+ * end the process with SIGBUS. */
+static seo_err check_whole(const seo_plugin *plugin, const char *path) {
+    struct stat status;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        return SEO_FAIL(SEO_ERR_MISSING, "%s: there is no plug-in %s; %s", plugin->what, path,
+                        plugin->remedy);
+    }
+    if (fd < 0) {
+        return SEO_FAIL(SEO_ERR_IO, "%s: %s: cannot open: %s", plugin->what, path, strerror(errno));
+    }
+    const bool whole = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+                       is_whole(fd, (uint64_t)status.st_size);
+    close(fd);
+    if (whole) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_FORMAT,
+                    "%s: %s is damaged or was copied only in part; build it again, or copy it "
+                    "again",
+                    plugin->what, path);
+}
+
 /* The plug-in stays loaded until the process ends: what it opened holds pointers into it. */
 static seo_err load(const seo_plugin *plugin, const char *path, const void **table) {
     seo_plugin_host host;
     seo_plugin_host_fill(&host);
-    if (access(path, F_OK) != 0) {
-        return SEO_FAIL(SEO_ERR_MISSING, "%s: there is no plug-in %s; %s", plugin->what, path,
-                        plugin->remedy);
-    }
+    const seo_err err = check_whole(plugin, path);
+    if (err != SEO_OK) return err;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) return SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: %s", plugin->what, dlerror());
     void *symbol = dlsym(library, plugin->entry);
