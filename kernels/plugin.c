@@ -50,12 +50,20 @@ static seo_err path_beside_program(const seo_plugin *plugin, char out[PATH_BYTES
     return SEO_OK;
 }
 
+/* Whether the file begins as a shared object does, as far as it goes: an empty one may have been
+ * one before it was cut short. */
+static bool is_object(int fd) {
+    char magic[SELFMAG];
+    const ssize_t got = pread(fd, magic, sizeof magic, 0);
+    return got >= 0 && memcmp(magic, ELFMAG, (size_t)got) == 0;
+}
+
 /* Whether all that the headers of a shared object speak of lies inside its `bytes`. */
 static bool is_whole(int fd, uint64_t bytes) {
     ElfW(Ehdr) file;
     ElfW(Phdr) part;
     if (pread(fd, &file, sizeof file, 0) != (ssize_t)sizeof file ||
-        memcmp(file.e_ident, ELFMAG, SELFMAG) != 0 || file.e_phentsize != sizeof part) {
+        file.e_phentsize != sizeof part) {
         return false;
     }
     const uint64_t sections = (uint64_t)file.e_shnum * file.e_shentsize;
@@ -83,10 +91,14 @@ static seo_err check_whole(const seo_plugin *plugin, const char *path) {
     if (fd < 0) {
         return SEO_FAIL(SEO_ERR_IO, "%s: %s: cannot open: %s", plugin->what, path, strerror(errno));
     }
-    const bool whole = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-                       is_whole(fd, (uint64_t)status.st_size);
+    const bool object = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && is_object(fd);
+    const bool whole = object && is_whole(fd, (uint64_t)status.st_size);
     close(fd);
     if (whole) return SEO_OK;
+    if (!object) {
+        return SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: %s is no plug-in: not a shared object; %s",
+                        plugin->what, path, plugin->remedy);
+    }
     return SEO_FAIL(SEO_ERR_FORMAT,
                     "%s: %s is damaged or was copied only in part; build it again, or copy it "
                     "again",

@@ -147,7 +147,8 @@ static void refuses_what_is_no_plugin(void **state) {
               "preset (or use device: cpu)");
     assert_null(dev);
     options.plugin = SEO_SOURCE_DIR "/README.md";
-    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED, "README.md: ");
+    must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_UNSUPPORTED,
+              "README.md is no plug-in: not a shared object");
     assert_null(dev);
     options.plugin = "libcmocka.so.0"; /* loaded already: found by its name only */
     must_fail(seo_device_open_cuda(&options, &dev), SEO_ERR_MISSING, "there is no plug-in");
