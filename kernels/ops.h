@@ -33,27 +33,103 @@
 extern "C" {
 #endif
 
-/* Token + position embedding, forward.
- *   out[b,t,c] = wte[ids[b,t],c] + wpe[first_position + t,c]
- * An id outside [0, V) is SEO_ERR_ARG. */
+/* Where a pass stands in its run, in device memory, so that a captured pass can be replayed for
+ * another one. */
+typedef enum seo_place {
+    SEO_PLACE_STEP,
+    SEO_PLACE_ROW_LOW, /* the pass's first row in the global batch, lower and upper 32 bits */
+    SEO_PLACE_ROW_HIGH,
+    SEO_PLACE_COUNT
+} seo_place;
+
+/* Token + position (+ token type) embedding, forward.
+ *   out[b,t,c] = wte[ids[b,t],c] + wpe[first_position + t,c] (+ wtt[types[b,t],c])
+ * An id outside [0, V), or a type outside [0, K), is SEO_ERR_ARG. */
 typedef struct seo_embedding_fwd_args {
-    seo_tensor out; /* =  (B, T, C) S */
-    seo_tensor ids; /*    (B, T) i32 */
-    seo_tensor wte; /*    (V or P, C) S */
-    seo_tensor wpe; /*    (positions, C) S, positions >= first_position + T */
+    seo_tensor out;   /* =  (B, T, C) S */
+    seo_tensor ids;   /*    (B, T) i32 */
+    seo_tensor wte;   /*    (V or P, C) S */
+    seo_tensor wpe;   /*    (positions, C) S, positions >= first_position + T */
+    seo_tensor types; /*    (B, T) i32, with wtt */
+    seo_tensor wtt;   /*    (K, C) S opt */
     int64_t first_position;
 } seo_embedding_fwd_args;
 
-/* Its backward: dwte[ids[b,t]] += dout[b,t], in the order of (b, t); dwpe[t] += sum over b of
- * dout[b,t]. */
+/* Its backward: dwte[ids[b,t]] += dout[b,t], in the order of (b, t); dwpe[first_position + t] +=
+ * sum over b of dout[b,t]; dwtt[k] += sum over the (b, t) of type k of dout[b,t]. */
 typedef struct seo_embedding_bwd_args {
     seo_tensor dwte;   /* += (V or P, C) f32 */
     seo_tensor dwpe;   /* += (positions, C) f32 */
+    seo_tensor dwtt;   /* += (K, C) f32 opt */
     seo_tensor dout;   /*    (B, T, C) S */
     seo_tensor ids;    /*    (B, T) i32 */
+    seo_tensor types;  /*    (B, T) i32, with dwtt */
     seo_tensor groups; /*    (seo_groups_size(B*T)) i32 opt: seo_groups_build of ids. The CPU does
                         *    without; the CUDA backend needs it */
+    int64_t first_position;
 } seo_embedding_bwd_args;
+
+/* Rows by number: out[i] = inp[index[i]]; a row of zeros where index[i] is -1. Any other index
+ * outside [0, R) is SEO_ERR_ARG. */
+typedef struct seo_gather_rows_args {
+    seo_tensor out;   /* =  (N, C) S */
+    seo_tensor inp;   /*    (R, C) S */
+    seo_tensor index; /*    (N) i32 */
+} seo_gather_rows_args;
+
+/* Its backward: out = 0 but out[index[i]] = inp[i], (or +=, and the other rows stay as they are);
+ * -1 goes nowhere. No two of the other indices are equal (the caller's promise). */
+typedef struct seo_scatter_rows_args {
+    seo_tensor out;   /* = or += (R, C) S, see accumulate */
+    seo_tensor inp;   /*    (N, C) S */
+    seo_tensor index; /*    (N) i32 */
+    bool accumulate;
+} seo_scatter_rows_args;
+
+/* tanh, forward, and backward from its output: dinp = dout * (1 - out^2). */
+typedef struct seo_tanh_fwd_args {
+    seo_tensor out; /* =  any shape S; may be inp */
+    seo_tensor inp; /*    same shape S */
+} seo_tanh_fwd_args;
+typedef struct seo_tanh_bwd_args {
+    seo_tensor dinp; /* =  any shape S; may be dout */
+    seo_tensor dout; /*    same shape S */
+    seo_tensor out;  /*    same shape S: tanh of the input */
+} seo_tanh_bwd_args;
+
+/* Knowledge distillation over the first `vocab_size` of P columns (Hinton et al. 2015; weights as
+ * in Sanh et al. 2019). With t and s the softmax of teacher and student logits at temperature T:
+ *   hard[r] = cross entropy of the student at temperature 1 against targets[r]; 0 where ignored
+ *   soft[r] = T^2 * sum_v t_v (log t_v - log s_v)
+ *   loss[r] = hard_weight * hard[r] + soft_weight * soft[r]
+ * with gradient: student[r,v] = grad_scale * (hard_weight * (softmax_v - [v == target]) +
+ *   soft_weight * T * (s_v - t_v)); 0 in padded columns. A row whose `counts` is 0 has neither:
+ * loss 0, gradient 0. Teacher and student have the same vocabulary; paddings may differ. */
+typedef struct seo_distill_cross_entropy_args {
+    seo_tensor loss;    /* =  (R) f32, nats */
+    seo_tensor hard;    /* =  (R) f32 opt */
+    seo_tensor student; /*    (R, P) S logits; overwritten by the gradient when with_gradient */
+    seo_tensor teacher; /*    (R, P') S logits */
+    seo_tensor targets; /*    (R) i32 */
+    seo_tensor counts;  /*    (R) i32 opt: 0 or 1; all count without it */
+    int64_t vocab_size;
+    int32_t ignore_index;
+    float temperature; /* > 0 */
+    float hard_weight, soft_weight, grad_scale;
+    bool with_gradient;
+} seo_distill_cross_entropy_args;
+
+/* Cosine distance of rows, and its gradient for a:
+ *   loss[r] = weight * (1 - a.b / (|a| |b|)),   da[r] (= or +=) grad_scale * its gradient
+ * A row whose `counts` is 0, or with a norm of 0, has loss and gradient 0. */
+typedef struct seo_cosine_loss_args {
+    seo_tensor loss;   /* += (R) f32 */
+    seo_tensor da;     /* = or += (R, C) S opt, see accumulate */
+    seo_tensor a, b;   /*    (R, C) S */
+    seo_tensor counts; /*    (R) i32 opt */
+    float weight, grad_scale;
+    bool accumulate;
+} seo_cosine_loss_args;
 
 /* Layer norm over the last axis, with the residual add before it when `add` is given.
  *   x = inp (+ add);   sum = x (when given)
@@ -130,20 +206,41 @@ typedef struct seo_bias_bwd_args {
 
 /* Multi-head self-attention from packed projections, in tiles: no T x T matrix is kept.
  *   q,k,v = qkv[b,t, 0:C], [C:2C], [2C:3C], head h in columns h*D..(h+1)*D
- *   s[i,j] = scale * q_i . k_j, j <= i when causal;  out_i = sum_j softmax_j(s[i,:]) v_j;  lse_i =
- * log sum_j exp s[i,j] Source: Vaswani et al. 2017 eq. 1; online softmax: Milakov & Gimelshein
- * 2018; tiles: Dao et al. 2022. */
+ *   s[i,j] = scale * q_i . k_j over the keys j that i sees
+ *   p[i,j] = softmax_j(s[i,:]);  out_i = sum_j drop(p[i,j]) v_j;  lse_i = log sum_j exp s[i,j]
+ * What position i sees is one interval of keys, never empty: it always sees itself.
+ *   causal: j <= i.   window W > 0 (causal only): i - j < W.
+ *   spans: begin[b,i] <= j < end[b,i], the part of the sequence that i belongs to. Parts lie in
+ *   order and tile the sequence: [begin, end) is the same for every position of a part. So
+ *   documents do not see each other, and padding, a part of its own, is seen by itself alone.
+ * Dropout on the probabilities: drop(p) is that of seo_dropout for element
+ *   ((place's first row / T + b) * H + h) * T + i) * T + j, the global number of p[b,h,i,j].
+ * Source: Vaswani et al. 2017 eq. 1; online softmax: Milakov & Gimelshein 2018; tiles: Dao et al.
+ * 2022; bands: Child et al. 2019. */
+typedef struct seo_attention_mask {
+    seo_tensor spans; /* (B, T, 2) i32 opt: begin and end */
+    int64_t window;   /* 0: none */
+    bool causal;
+} seo_attention_mask;
+
+typedef struct seo_attention_dropout {
+    seo_tensor place; /* (SEO_PLACE_COUNT) i32, with a rate: step and first row of the pass */
+    seo_rng_key key;  /* purpose SEO_PURPOSE_DROPOUT | site << 8 */
+    float rate;       /* 0: none */
+} seo_attention_dropout;
+
 typedef struct seo_attention_fwd_args {
     seo_tensor out; /* =  (B, T, C) S */
     seo_tensor lse; /* =  (B, H, T) f32: kept for the backward */
     seo_tensor qkv; /*    (B, T, 3C) S */
     int64_t head_count;
     float scale; /*       > 0, usually 1/sqrt(D) */
-    bool causal;
+    seo_attention_mask mask;
+    seo_attention_dropout dropout;
 } seo_attention_fwd_args;
 
 /* Its backward; probabilities are computed again from lse, tile by tile (Dao et al. 2022, algorithm
- * 4). */
+ * 4). The gradient of a key or value that a query does not see is exactly 0. */
 typedef struct seo_attention_bwd_args {
     seo_tensor dqkv;  /* =  (B, T, 3C) S */
     seo_tensor delta; /* =  (B, H, T) f32 scratch: sum over d of dout * out */
@@ -153,13 +250,14 @@ typedef struct seo_attention_bwd_args {
     seo_tensor lse;   /*    (B, H, T) f32 */
     int64_t head_count;
     float scale;
-    bool causal;
+    seo_attention_mask mask;       /* of the forward */
+    seo_attention_dropout dropout; /* of the forward */
 } seo_attention_bwd_args;
 
 /* Causal attention of N new positions over a key-value cache, for generation.
  * Writes the new keys and values to cache rows [cached, cached + N), then attends: new position i
- * sees 0..cached+i. Equal to attention_fwd on the whole sequence up to the rounding of the
- * softmax's order. */
+ * sees 0..cached+i, with a window W only the last W of them. Equal to attention_fwd on the whole
+ * sequence up to the rounding of the softmax's order. */
 typedef struct seo_attention_cached_args {
     seo_tensor out;     /* =  (B, N, C) S */
     seo_tensor cache_k; /* =  (B, S, C) S, rows [cached, cached+N) */
@@ -167,6 +265,7 @@ typedef struct seo_attention_cached_args {
     seo_tensor qkv;     /*    (B, N, 3C) S */
     int64_t cached;     /*    positions already there; cached + N <= S */
     int64_t head_count;
+    int64_t window; /*        0: none */
     float scale;
 } seo_attention_cached_args;
 
@@ -195,15 +294,6 @@ typedef struct seo_cast_args {
     seo_tensor out; /* = any shape */
     seo_tensor inp; /*   same shape */
 } seo_cast_args;
-
-/* Where a pass stands in its run, in device memory, so that a captured pass can be replayed for
- * another one. */
-typedef enum seo_place {
-    SEO_PLACE_STEP,
-    SEO_PLACE_ROW_LOW, /* the pass's first row in the global batch, lower and upper 32 bits */
-    SEO_PLACE_ROW_HIGH,
-    SEO_PLACE_COUNT
-} seo_place;
 
 /* Dropout (Srivastava et al. 2014), forward and backward alike:
  *   out[i] = inp[i] / (1 - rate) when u(first_index + i) >= rate, else 0;   u =

@@ -172,7 +172,7 @@ seo_err SEO_CPU_FN(attention_fwd)(seo_device *dev, const seo_attention_fwd_args 
                   .out = head_rows(&a->out, pair / heads, at, width),
                   .lse = (float *)a->lse.data + pair * positions,
                   .scale = a->scale,
-                  .causal = a->causal};
+                  .causal = a->mask.causal};
         attend_span(&h, seo_cpu_scratch(dev, omp_get_thread_num()), span * SPAN);
     }
     return SEO_OK;

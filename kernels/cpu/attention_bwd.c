@@ -186,7 +186,7 @@ seo_err SEO_CPU_FN(attention_bwd)(seo_device *dev, const seo_attention_bwd_args 
                   .lse = (const float *)a->lse.data + pair * positions,
                   .delta = (float *)a->delta.data + pair * positions,
                   .scale = a->scale,
-                  .causal = a->causal};
+                  .causal = a->mask.causal};
         differentiate_head(&h, seo_cpu_scratch(dev, omp_get_thread_num()));
     }
     return SEO_OK;

@@ -220,7 +220,7 @@ static const fwd_variant VARIANTS[] = {VARIANT(32, true),  VARIANT(64, true),  V
 seo_err seo_cuda_attention_fwd(seo_device *dev, const seo_attention_fwd_args *a) {
     if (a->out.dtype == SEO_DTYPE_F32) return seo_cuda_attention_fwd_f32(dev, a);
     attention_shape shape;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal,
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal,
                                           fwd_tile<64, true>::QUERIES, &shape);
     if (err != SEO_OK) return err;
     const bool aligned = seo_cuda_attention_aligned(&a->qkv, shape.width) &&

@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
 template <class S, int LANES, bool ALIGNED>
 static seo_err compute_delta(seo_device *dev, const seo_attention_bwd_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal,
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal,
                                           DELTA_THREADS / LANES, &s);
     if (err != SEO_OK) return err;
     const int64_t items = (int64_t)s.pairs * s.positions, each = DELTA_THREADS / LANES;
@@ -329,7 +329,7 @@ static seo_err launch_part(seo_device *dev, const seo_attention_bwd_args *a, con
                            const char *what) {
     attention_shape s;
     seo_err err =
-        seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal, part->rows, &s);
+        seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal, part->rows, &s);
     if (err != SEO_OK) return err;
     const seo_grid grid = {dim3(s.pairs * (uint32_t)s.tiles), dim3((uint32_t)part->threads),
                            (size_t)part->smem_bytes, seo_cuda_of(dev)->stream};

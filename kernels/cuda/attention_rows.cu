@@ -236,7 +236,7 @@ template <class S> static seo_err attend(seo_device *dev, const row_problem<S> &
 
 seo_err seo_cuda_attention_fwd_f32(seo_device *dev, const seo_attention_fwd_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal, 1, &s);
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal, 1, &s);
     if (err != SEO_OK) return err;
     const float *qkv = (const float *)a->qkv.data;
     const int64_t channels = s.channels, positions = s.positions;
@@ -260,7 +260,7 @@ seo_err seo_cuda_attention_fwd_f32(seo_device *dev, const seo_attention_fwd_args
 
 seo_err seo_cuda_attention_bwd_f32(seo_device *dev, const seo_attention_bwd_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->causal, 1, &s);
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal, 1, &s);
     if (err != SEO_OK) return err;
     const int64_t rows = (int64_t)s.pairs * s.positions;
     const seo_grid grid = {dim3((uint32_t)((rows + WARPS - 1) / WARPS)), dim3(THREADS), 0,

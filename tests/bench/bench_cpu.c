@@ -183,7 +183,7 @@ static seo_err bench_attention_length(bench *b, int64_t t) {
                                   .qkv = seo_tensor_3d(qkv, SEO_DTYPE_F32, batch, t, 3 * channels),
                                   .head_count = heads,
                                   .scale = 0.125f,
-                                  .causal = true};
+                                  .mask.causal = true};
     seo_attention_bwd_args bwd = {
         .dqkv = seo_tensor_3d(dqkv, SEO_DTYPE_F32, batch, t, 3 * channels),
         .delta = seo_tensor_3d(lse + batch * heads * t, SEO_DTYPE_F32, batch, heads, t),
@@ -193,7 +193,7 @@ static seo_err bench_attention_length(bench *b, int64_t t) {
         .lse = fwd.lse,
         .head_count = heads,
         .scale = 0.125f,
-        .causal = true};
+        .mask.causal = true};
     line lines[] = {{"", call_attention_fwd, &fwd, pairs * 4.0 * (double)width, 0.0},
                     {"", call_attention_bwd, &bwd, pairs * 10.0 * (double)width, 0.0}};
     snprintf(lines[0].name, sizeof(lines[0].name), "forward T=%lld", (long long)t);

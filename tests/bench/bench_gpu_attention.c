@@ -43,7 +43,7 @@ static seo_err make(gpu_bench *b, shape s, both_ways *out) {
         .qkv = seo_tensor_3d(qkv.data, b->storage, s.batch, s.positions, 3 * c),
         .head_count = s.heads,
         .scale = 1.0f / sqrtf((float)s.head_size),
-        .causal = s.causal};
+        .mask.causal = s.causal};
     out->bwd = (seo_attention_bwd_args){
         .dqkv = seo_tensor_3d(dqkv.data, b->storage, s.batch, s.positions, 3 * c),
         .delta = seo_tensor_3d(delta.data, F32, s.batch, s.heads, s.positions),
@@ -53,7 +53,7 @@ static seo_err make(gpu_bench *b, shape s, both_ways *out) {
         .lse = out->fwd.lse,
         .head_count = s.heads,
         .scale = out->fwd.scale,
-        .causal = s.causal};
+        .mask.causal = s.causal};
 done:
     return err;
 }

@@ -154,7 +154,7 @@ static void fwd_case(const shape *s, seo_dtype storage) {
                                       .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
-                                      .causal = s->causal};
+                                      .mask.causal = s->causal};
     check_everywhere(&(op_case){s->what, run_fwd, &a, outs + lses, want, bound, .storage = storage,
                                 .work = work_of(s)});
     free(qkv);
@@ -278,7 +278,7 @@ static void bwd_case(const shape *s, seo_dtype storage) {
                                       .lse = tensor_of(lse, s->b, s->heads, s->t),
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
-                                      .causal = s->causal};
+                                      .mask.causal = s->causal};
     check_everywhere(&(op_case){s->what, run_bwd, &a, 3 * outs, want, bound, .storage = storage,
                                 .work = work_of(s)});
     free(qkv);

@@ -208,7 +208,7 @@ static void run_fwd(op_run *on, const void *input, float *out) {
                                     to_device_s(on, tensor(c->qkv, c->s.b, c->s.t, 3 * channels)),
                                 .head_count = c->s.h,
                                 .scale = c->scale,
-                                .causal = c->causal};
+                                .mask.causal = c->causal};
     must(seo_attention_fwd(on->dev, &a));
     to_host(on, &a.lse, to_host(on, &a.out, out));
 }
@@ -225,7 +225,7 @@ static void run_bwd(op_run *on, const void *input, float *out) {
                                 .lse = to_device(on, tensor(c->lse, c->s.b, c->s.h, c->s.t)),
                                 .head_count = c->s.h,
                                 .scale = c->scale,
-                                .causal = c->causal};
+                                .mask.causal = c->causal};
     /* Twice: dqkv is overwritten, not added to. */
     must(seo_attention_bwd(on->dev, &a));
     must(seo_attention_bwd(on->dev, &a));

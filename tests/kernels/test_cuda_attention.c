@@ -75,7 +75,7 @@ static void check_stages(int64_t d) {
     const seo_tensor dqkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
     const seo_tensor lse = tensor(SEO_DTYPE_F32, 1, 1, T), delta = tensor(SEO_DTYPE_F32, 1, 1, T);
     const seo_attention_fwd_args fwd = {
-        .out = out, .lse = lse, .qkv = qkv, .head_count = 1, .scale = 0.125f, .causal = true};
+        .out = out, .lse = lse, .qkv = qkv, .head_count = 1, .scale = 0.125f, .mask.causal = true};
     const seo_attention_bwd_args bwd = {.dqkv = dqkv,
                                         .delta = delta,
                                         .dout = dout,
@@ -84,7 +84,7 @@ static void check_stages(int64_t d) {
                                         .lse = lse,
                                         .head_count = 1,
                                         .scale = 0.125f,
-                                        .causal = true};
+                                        .mask.causal = true};
     for (int i = 0; i < 2; i++) {
         simt_stats_clear();
         must(i ? seo_attention_bwd(g_dev, &bwd) : seo_attention_fwd(g_dev, &fwd));

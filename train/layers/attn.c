@@ -68,7 +68,7 @@ seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_t
                                              .qkv = seo_view_sequences(pass, &attn->qkv_out, 3 * c),
                                              .head_count = attn->head_count,
                                              .scale = scale_of(attn),
-                                             .causal = true}));
+                                             .mask.causal = true}));
     SEO_TRY(seo_linear_forward(pass, &attn->proj, &attn->mix, out));
     SEO_TRY(seo_pass_dropout(pass, attn->site, y, y));
 done:
@@ -113,7 +113,7 @@ seo_err seo_attn_backward(const seo_pass *pass, const seo_attn *attn,
                                   .lse = per_head(pass, attn, &attn->lse),
                                   .head_count = attn->head_count,
                                   .scale = scale_of(attn),
-                                  .causal = true}));
+                                  .mask.causal = true}));
     SEO_TRY(seo_linear_backward(
         pass, &attn->qkv,
         &(seo_linear_bwd){.inp = bwd->inp, .dout = &scratch->dqkv, .dinp = bwd->dinp}));
