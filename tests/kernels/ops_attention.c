@@ -342,7 +342,7 @@ static void cached_case(const shape *s, seo_dtype storage) {
                                       .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
-                                      .causal = true};
+                                      .mask.causal = true};
     check_everywhere(&(op_case){s->what, run_cached, &a, outs, want, bound, .storage = storage,
                                 .work = work_of(s)});
     free(qkv);
