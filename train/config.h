@@ -23,11 +23,20 @@ enum {
     SEO_CONFIG_TEXT_MAX = 1024,
     SEO_CONFIG_MIX_MAX = 64,
     SEO_CONFIG_SPIKE_WINDOW_MAX = 1024,
-    SEO_CONFIG_FIELDS = 53
+    SEO_CONFIG_FIELDS = 78
 };
 
-/* GPT-3 is GPT-2's blocks; its banded layers are dense in this version. */
-typedef enum seo_family { SEO_FAMILY_GPT2, SEO_FAMILY_GPT3 } seo_family;
+/* gpt1, gpt2, gpt3: decoders. bert, roberta, distilbert: encoders. */
+typedef enum seo_family {
+    SEO_FAMILY_GPT2,
+    SEO_FAMILY_GPT3,
+    SEO_FAMILY_GPT1,
+    SEO_FAMILY_BERT,
+    SEO_FAMILY_ROBERTA,
+    SEO_FAMILY_DISTILBERT
+} seo_family;
+/* What is learned: text itself (the next token, or masked ones), completions of prompts, labels. */
+typedef enum seo_task_kind { SEO_TASK_PRETRAIN, SEO_TASK_PAIRS, SEO_TASK_CLASSIFY } seo_task_kind;
 typedef enum seo_optimizer_kind { SEO_OPTIMIZER_ADAMW } seo_optimizer_kind;
 typedef enum seo_schedule_kind {
     SEO_SCHEDULE_CONSTANT,
@@ -60,6 +69,9 @@ typedef enum seo_comm_choice {
 /* What is done about a loss far above those before it. */
 typedef enum seo_spike_policy { SEO_SPIKE_WARN, SEO_SPIKE_SKIP } seo_spike_policy;
 
+/* Which products of a block have adapters. */
+enum { SEO_LORA_QKV = 1, SEO_LORA_PROJ = 2, SEO_LORA_FC = 4, SEO_LORA_MLP_PROJ = 8 };
+
 typedef struct seo_model_config {
     seo_family family;
     int64_t num_layers, num_heads, hidden_size;
@@ -67,8 +79,24 @@ typedef struct seo_model_config {
     int64_t seq_len, vocab_size;
     seo_gelu_kind activation; /* gelu_tanh | gelu_erf */
     double dropout;           /* embedding, attention output and feed-forward output */
+    double attention_dropout; /* attention probabilities */
     double norm_eps;
+    int64_t band;            /* gpt3: window of the layers 1, 3, 5, ...; 0: dense */
+    int64_t type_vocab_size; /* of token types; 0: none */
+    bool next_sentence;      /* bert: pooler and next-sentence head */
+    /* What follows from other sections. */
+    int64_t picks;     /* encoders: most masked positions of a sequence; 0 without a masked task */
+    int64_t classes;   /* of the classification head; 0: none */
+    double lm_weight;  /* decoders that classify: of the language model's loss beside it */
+    int64_t lora_rank; /* 0: no adapters */
+    double lora_alpha;
+    int32_t lora_targets;  /* SEO_LORA_... */
+    int64_t distill_width; /* hidden size of a teacher of another width; 0: none */
 } seo_model_config;
+
+static inline bool seo_family_is_encoder(seo_family family) {
+    return family >= SEO_FAMILY_BERT;
+}
 
 typedef struct seo_mix_entry {
     char path[SEO_CONFIG_TEXT_MAX];
@@ -80,23 +108,51 @@ typedef struct seo_data_config {
     bool shuffle;
     int64_t mix_count; /* 0: path alone */
     seo_mix_entry mix[SEO_CONFIG_MIX_MAX];
+    bool document_mask;      /* no token sees another document */
+    double mask_fraction;    /* encoders: of the tokens */
+    int64_t max_predictions; /* resolved: ceil(mask_fraction * seq_len) when not given */
+    double short_sequences;  /* sentence pairs: share of shorter ones */
 } seo_data_config;
+
+/* Texts are lists: "austen, kjv". */
+typedef struct seo_task_config {
+    seo_task_kind kind;
+    char examples[SEO_CONFIG_TEXT_MAX]; /* JSONL or TSV; "" when pretraining */
+    char held_out[SEO_CONFIG_TEXT_MAX]; /* "": none */
+    char labels[SEO_CONFIG_TEXT_MAX];   /* names of the classes, in order */
+    double lm_weight;
+} seo_task_config;
+
+typedef struct seo_lora_config {
+    int64_t rank; /* 0: none */
+    double alpha; /* an adapter's product counts alpha / rank */
+    char targets[SEO_CONFIG_TEXT_MAX];
+} seo_lora_config;
+
+typedef struct seo_distill_config {
+    char teacher[SEO_CONFIG_TEXT_MAX]; /* run or checkpoint; "": none */
+    char layers[SEO_CONFIG_TEXT_MAX];  /* of the teacher, for the student's initial values */
+    double temperature, soft, hard, cosine;
+} seo_distill_config;
 
 typedef struct seo_train_config {
     int64_t steps;
     int64_t batch_tokens; /* a multiple of micro_batch * seq_len */
     int64_t micro_batch;  /* sequences per forward-backward */
     int64_t seed;
-    int64_t max_bad_steps; /* in a row that are not finite, before the run gives up */
-    double spike_sigma;    /* 0: losses are not watched */
-    int64_t spike_window;  /* losses that a new one is compared with */
+    int64_t batch_ramp_tokens;  /* the batch has grown to batch_tokens after these; 0: no ramp */
+    int64_t batch_start_tokens; /* of the first steps, with a ramp */
+    int64_t max_bad_steps;      /* in a row that are not finite, before the run gives up */
+    double spike_sigma;         /* 0: losses are not watched */
+    int64_t spike_window;       /* losses that a new one is compared with */
     seo_spike_policy on_spike;
 } seo_train_config;
 
 typedef struct seo_optimizer_config {
     seo_optimizer_kind name;
     double lr, beta1, beta2, eps, weight_decay;
-    double clip;         /* 0: none */
+    double clip; /* 0: none */
+    bool bias_correction;
     bool master_weights; /* false: parameters in bf16 alone, rounded stochastically */
 } seo_optimizer_config;
 
@@ -123,7 +179,7 @@ typedef struct seo_checkpoint_config {
     double every_seconds; /* 0: not by time */
     int64_t keep_last;
     int64_t keep_every;                  /* steps; 0: none is kept for ever */
-    char init_from[SEO_CONFIG_TEXT_MAX]; /* "" in this version: it refuses all else */
+    char init_from[SEO_CONFIG_TEXT_MAX]; /* run or checkpoint; "": random parameters */
 } seo_checkpoint_config;
 
 typedef struct seo_parallel_config {
@@ -157,11 +213,14 @@ typedef struct seo_config_source {
 typedef struct seo_config {
     seo_model_config model;
     seo_data_config data;
+    seo_task_config task;
     seo_train_config train;
     seo_optimizer_config optimizer;
     seo_schedule_config schedule;
     seo_eval_config eval;
     seo_checkpoint_config checkpoint;
+    seo_lora_config lora;
+    seo_distill_config distill;
     seo_parallel_config parallel;
     seo_kernels_config kernels;
     seo_device_choice device;

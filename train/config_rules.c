@@ -4,6 +4,7 @@
  * is missing or wrong, so that one mistake is reported once. Messages compute what would be legal.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -121,6 +122,42 @@ static void rule_ffn(seo_rules *rules) {
     seo_model_config *model = &rules->config->model;
     if (!given(rules, "model.ffn_hidden_size")) model->ffn_hidden_size = 4 * model->hidden_size;
     derive(rules, "model.ffn_hidden_size");
+}
+
+/* Values that the kind of model decides. */
+static void rule_family(seo_rules *rules) {
+    seo_model_config *model = &rules->config->model;
+    const seo_family family = model->family;
+    const bool encoder = seo_family_is_encoder(family), bert = family == SEO_FAMILY_BERT;
+    if (!given(rules, "model.activation")) {
+        model->activation = encoder ? SEO_GELU_ERF : SEO_GELU_TANH;
+    }
+    if (!given(rules, "model.norm_eps")) {
+        model->norm_eps = bert || family == SEO_FAMILY_DISTILBERT ? 1e-12 : 1e-5;
+    }
+    if (!given(rules, "model.band")) model->band = family == SEO_FAMILY_GPT3 ? 256 : 0;
+    if (!given(rules, "model.type_vocab_size")) {
+        model->type_vocab_size = bert ? 2 : family == SEO_FAMILY_ROBERTA ? 1 : 0;
+    }
+    if (!given(rules, "model.next_sentence")) {
+        model->next_sentence = bert && rules->config->task.kind == SEO_TASK_PRETRAIN;
+    }
+    static const char *const paths[] = {"model.activation", "model.norm_eps", "model.band",
+                                        "model.type_vocab_size", "model.next_sentence"};
+    for (int64_t i = 0; i < SEO_COUNT_OF(paths); i++) derive(rules, paths[i]);
+}
+
+static void rule_predictions(seo_rules *rules) {
+    seo_data_config *data = &rules->config->data;
+    seo_model_config *model = &rules->config->model;
+    const bool masked =
+        seo_family_is_encoder(model->family) && rules->config->task.kind == SEO_TASK_PRETRAIN;
+    if (!given(rules, "data.max_predictions")) {
+        const int64_t all = (int64_t)ceil(data->mask_fraction * (double)model->seq_len);
+        data->max_predictions = masked ? seo_max_i64(1, all) : 0;
+    }
+    derive(rules, "data.max_predictions");
+    model->picks = masked ? seo_min_i64(data->max_predictions, model->seq_len) : 0;
 }
 
 static void rule_heads(seo_rules *rules) {
@@ -300,10 +337,23 @@ static void rule_invariant(seo_rules *rules) {
 
 /* ---- what this version has one legal value for ---- */
 
-static void rule_init_from(seo_rules *rules) {
-    if (rules->config->checkpoint.init_from[0] == '\0') return;
-    complain(rules, "checkpoint.init_from",
-             "checkpoint.init_from: this version begins from random parameters only; use null");
+static void rule_later(seo_rules *rules) {
+    const seo_config *c = rules->config;
+    const struct {
+        const char *path;
+        bool used;
+    } table[] = {{"checkpoint.init_from", c->checkpoint.init_from[0] != '\0'},
+                 {"data.document_mask", c->data.document_mask},
+                 {"model.attention_dropout", c->model.attention_dropout > 0},
+                 {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0},
+                 {"optimizer.bias_correction", !c->optimizer.bias_correction},
+                 {"task.kind", c->task.kind != SEO_TASK_PRETRAIN},
+                 {"lora.rank", c->lora.rank > 0},
+                 {"distill.teacher", c->distill.teacher[0] != '\0'}};
+    for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
+        if (!table[i].used) continue;
+        complain(rules, table[i].path, "%s: this version has its default only", table[i].path);
+    }
 }
 
 /* ---- what a device can do ---- */
@@ -354,6 +404,10 @@ void seo_rules_apply(seo_rules *rules) {
         {{"schedule.decay_steps", "schedule.decay_tokens"}, rule_decay_once},
         {{"model.hidden_size", "model.ffn_hidden_size"}, rule_ffn},
         {{"model.hidden_size", "model.num_heads"}, rule_heads},
+        {{"model.family", "task.kind"}, rule_family},
+        {{"model.family", "task.kind", "data.mask_fraction", "data.max_predictions",
+          "model.seq_len"},
+         rule_predictions},
         {{BATCH_FIELDS}, rule_batch},
         {{BATCH_FIELDS}, rule_slots},
         {{"train.steps", "train.batch_tokens"}, rule_total_tokens},
@@ -361,7 +415,7 @@ void seo_rules_apply(seo_rules *rules) {
         {{SCHEDULE_FIELDS}, rule_warmup_fits},
         {{SCHEDULE_FIELDS}, rule_wsd_fits},
         {{"parallel.invariant", "parallel.zero", "parallel.reduce"}, rule_invariant},
-        {{"checkpoint.init_from"}, rule_init_from},
+        {{NULL}, rule_later},
         {{"device", "precision", "kernels.matmul", "parallel.backend"}, rule_device},
         {{"optimizer.master_weights", "precision"}, rule_master_weights},
     };

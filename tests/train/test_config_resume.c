@@ -93,7 +93,7 @@ static void test_origins(void **state) {
 static const struct {
     const char *path, *sets;
 } k_changes[] = {
-    {"model.family", "model.family=gpt3"},
+    {"model.family", "model.family=gpt3\nmodel.band=0"},
     {"model.num_layers", "model.num_layers=3"},
     {"model.num_heads", "model.num_heads=4"},
     {"model.hidden_size", "model.hidden_size=64\nmodel.ffn_hidden_size=128"},
@@ -142,9 +142,39 @@ static const struct {
 
 /* Fields that have no second legal value, whose change shows in another field, or with rules of
  * their own. */
-static const char *const k_single[] = {
-    "optimizer.name",    "schedule.warmup_tokens", "schedule.decay_tokens", "checkpoint.init_from",
-    "train.spike_sigma", "train.spike_window",     "parallel.slots",        "precision"};
+static const char *const k_single[] = {"optimizer.name",
+                                       "schedule.warmup_tokens",
+                                       "schedule.decay_tokens",
+                                       "checkpoint.init_from",
+                                       "train.spike_sigma",
+                                       "train.spike_window",
+                                       "parallel.slots",
+                                       "precision",
+                                       "model.attention_dropout",
+                                       "model.band",
+                                       "model.type_vocab_size",
+                                       "model.next_sentence",
+                                       "data.document_mask",
+                                       "data.mask_fraction",
+                                       "data.max_predictions",
+                                       "data.short_sequences",
+                                       "task.kind",
+                                       "task.examples",
+                                       "task.held_out",
+                                       "task.labels",
+                                       "task.lm_weight",
+                                       "train.batch_ramp_tokens",
+                                       "train.batch_start_tokens",
+                                       "optimizer.bias_correction",
+                                       "lora.rank",
+                                       "lora.alpha",
+                                       "lora.targets",
+                                       "distill.teacher",
+                                       "distill.layers",
+                                       "distill.temperature",
+                                       "distill.soft",
+                                       "distill.hard",
+                                       "distill.cosine"};
 
 static void test_every_field_has_a_change(void **state) {
     (void)state;
