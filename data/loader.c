@@ -352,7 +352,11 @@ seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out) {
     } else {
         loader->held = s - loader->slots;
         loader->wanted = step + 1;
-        *out = (seo_batch){.tokens = s->tokens,
+        *out = (seo_batch){.ids = s->tokens,
+                           .targets = s->tokens + 1,
+                           .stride = loader->seq_len + 1,
+                           .total_sequences = loader->batch_sequences,
+                           .total_targets = loader->batch_sequences * loader->seq_len,
                            .sequences = loader->local_count,
                            .seq_len = loader->seq_len,
                            .groups = s->groups,

@@ -29,11 +29,24 @@ typedef struct seo_loader_args {
     int64_t micro_batch; /* sequences of a pass, for which groups are made; 0: no groups */
 } seo_loader_args;
 
-/* A batch array: tokens (sequences, seq_len + 1) i32; inputs are columns [0, seq_len), targets [1,
- * seq_len]. */
+/* A batch: rows of one objective (data/rows.h), i32, row after row. What an objective has not is
+ * NULL. */
 typedef struct seo_batch {
-    const int32_t *tokens; /* the loader's, valid until the next seo_loader_get or close */
-    int64_t sequences, seq_len;
+    const int32_t *ids;     /* row r, position t: ids[r * stride + t]. The loader's, valid until the
+                             * next seo_loader_get or close, as all below */
+    const int32_t *targets; /* likewise: what follows position t; SEO_ROW_IGNORE: does not count */
+    int64_t stride;
+    int64_t sequences, seq_len; /* of this rank's part */
+    const int32_t *types;       /* (sequences, seq_len): token types */
+    const int32_t *spans; /* (sequences, seq_len, 2): begin and end of the part of the sequence
+                           * that a position belongs to */
+    const int32_t *picks; /* (sequences, pick_count): positions whose output counts;
+                           * SEO_ROW_IGNORE: none */
+    const int32_t *pick_targets;
+    int64_t pick_count;
+    const int32_t *labels; /* (sequences) */
+    /* Of the global batch, all ranks together: what a mean loss is over. */
+    int64_t total_sequences, total_targets; /* targets, or picks, that count */
     /* Of each micro-batch in turn seo_groups_build (base/groups.h) of its inputs, groups_stride
      * apart; the last one may be of fewer sequences. NULL when none were asked for. */
     const int32_t *groups;

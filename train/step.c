@@ -118,25 +118,25 @@ void seo_step_close(seo_step *step) {
 }
 
 static seo_err one_pass(seo_step *step, int64_t number, const seo_batch *batch, int64_t index) {
-    const int64_t positions = batch->seq_len, stride = positions + 1;
+    const int64_t positions = batch->seq_len, stride = batch->stride;
     const int64_t micro = step->a.config->train.micro_batch, first = index * micro;
     const int64_t count = seo_min_i64(micro, batch->sequences - first);
     float *losses = (float *)step->losses.data + first * positions;
-    const int32_t *tokens = batch->tokens + first * stride, *groups = batch->groups;
+    const int32_t *groups = batch->groups;
     const seo_pass_hooks *hooks = NULL;
     seo_err err = SEO_OK;
     if (groups) groups += index * batch->groups_stride;
     if (step->a.parallel) SEO_TRY(seo_parallel_pass(step->a.parallel, index, &hooks));
     SEO_TRY(seo_model_forward_backward(
         step->a.model,
-        &(seo_pass_args){.ids = tokens,
-                         .targets = tokens + 1,
+        &(seo_pass_args){.ids = batch->ids + first * stride,
+                         .targets = batch->targets + first * stride,
                          .stride = stride,
                          .groups = groups,
                          .batch = count,
                          .positions = positions,
                          .losses = seo_tensor_1d(losses, SEO_DTYPE_F32, count * positions),
-                         .grad_scale = 1.0f / (float)(batch_sequences(step->a.config) * positions),
+                         .grad_scale = 1.0f / (float)batch->total_targets,
                          .dropout = true,
                          .step = number,
                          .first_sequence = step->rank * step->sequences + first,

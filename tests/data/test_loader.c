@@ -102,7 +102,7 @@ static void check_step(const world *w, const seo_order *order, const seo_loader_
         const seo_order_place first = seo_loader_place(loader, step, 0),
                               wanted = seo_order_at(order, step * BATCH);
         assert_memory_equal(&first, &wanted, sizeof wanted);
-        assert_memory_equal(batch.tokens + r * WIDTH,
+        assert_memory_equal(batch.ids + r * WIDTH,
                             w->tokens[place.source] + place.window * SEQ_LEN,
                             WIDTH * sizeof(int32_t));
     }
@@ -218,7 +218,7 @@ static void groups_of_micro_batches(void **state) {
                 int32_t ids[BATCH * SEQ_LEN];
                 int32_t *want = calloc((size_t)seo_groups_size(n), sizeof *want);
                 for (int64_t r = 0; r < rows; r++) {
-                    memcpy(ids + r * SEQ_LEN, batch.tokens + (first + r) * WIDTH,
+                    memcpy(ids + r * SEQ_LEN, batch.ids + (first + r) * WIDTH,
                            SEQ_LEN * sizeof *ids);
                 }
                 seo_groups_build(ids, n, want);
@@ -244,7 +244,7 @@ static void unshuffled_is_text_order(void **state) {
     seo_batch batch;
     assert_int_equal(seo_loader_get(loader, 1, &batch), SEO_OK);
     for (int64_t r = 0; r < BATCH; r++) assert_int_equal(batch.places[r].window, BATCH + r);
-    assert_memory_equal(batch.tokens, w->tokens[0] + BATCH * SEQ_LEN, WIDTH * sizeof(int32_t));
+    assert_memory_equal(batch.ids, w->tokens[0] + BATCH * SEQ_LEN, WIDTH * sizeof(int32_t));
     seo_loader_close(loader);
 }
 

@@ -112,23 +112,44 @@ seo_param_set *seo_model_weights(seo_model *model);
 const seo_param_set *seo_model_working(const seo_model *model);
 seo_param_set *seo_model_grads(seo_model *model);
 int64_t seo_model_activation_bytes(const seo_model *model);
-/* Room for the losses of one pass, (batch * seq_len) f32, for callers that need no more. */
+/* Room for the losses of one pass, for callers that need no more: (batch * rows) and (batch) f32 of
+ * the loss shape. */
 seo_tensor seo_model_losses(const seo_model *model);
+seo_tensor seo_model_label_losses(const seo_model *model);
 
-/* One pass over a micro-batch, with the loss of every position. Ids and targets are host memory,
- * row by row with a stride, so that both can point into one batch array; the call copies them. */
+/* What a pass of a configuration has losses of. */
+typedef struct seo_loss_shape {
+    int64_t rows; /* of each sequence: seq_len for a decoder's next tokens, picks for an encoder's
+                   * masked ones, 0 where only a label counts */
+    bool label;   /* and one of each sequence's label (next sentence, or class) */
+} seo_loss_shape;
+seo_loss_shape seo_model_loss_shape(const seo_model_config *config);
+
+/* One pass over a micro-batch, with all its losses. Inputs are host memory; the call copies them.
+ * Ids and targets lie row by row with a stride, so that both can point into one batch array. */
 typedef struct seo_pass_args {
     const int32_t *ids;     /* sequence b, position t: ids[b * stride + t] */
-    const int32_t *targets; /* likewise; SEO_TARGET_IGNORE: does not count */
+    const int32_t *targets; /* decoders, likewise; SEO_TARGET_IGNORE: does not count */
     int64_t stride;         /* >= positions */
     const int32_t *groups;  /* opt: seo_groups_build of the ids in their order; for a backward on a
                              * GPU, where it is built if it is not given */
-    int64_t batch;          /* 1 .. the model's */
-    int64_t positions;      /* 1 .. seq_len */
-    seo_tensor losses;      /* =  (batch * positions) f32, device memory: nats, 0 where ignored */
+    const int32_t *types;   /* (batch, positions) opt: token types; all 0 without it */
+    const int32_t *spans;   /* (batch, positions, 2) opt: parts of the sequences, see ops.h */
+    const int32_t *picks;   /* (batch, picks) positions in the sequence, -1: none. Encoders: which
+                             * outputs go to the head. With a label of decoders: (batch, 1), the
+                             * position that the class is read off */
+    const int32_t *pick_targets; /* (batch, picks); SEO_TARGET_IGNORE: does not count */
+    const int32_t *labels; /* (batch), where the loss has a label; SEO_TARGET_IGNORE likewise */
+    int64_t batch;         /* 1 .. the model's */
+    int64_t positions;     /* 1 .. seq_len */
+    seo_tensor losses;     /* =  (batch * rows of the loss shape) f32, device memory: nats, 0 where
+                            * ignored */
+    seo_tensor label_losses; /* =  (batch) f32, where the loss has a label */
     float grad_scale; /* with gradients: usually 1 / (targets that count in the global batch) */
-    bool dropout;     /* masks of (seed, step, global element) at the configuration's rate */
-    int64_t step;     /* of the masks */
+    float
+        label_scale; /* likewise of the label's loss: usually 1 / (sequences of the global batch) */
+    bool dropout;    /* masks of (seed, step, global element) at the configuration's rate */
+    int64_t step;    /* of the masks */
     int64_t first_sequence; /* of the masks: the global batch's number of this pass's first one */
     const seo_pass_hooks *hooks; /* opt, but with windows; such a pass is not recorded */
 } seo_pass_args;
@@ -142,8 +163,11 @@ seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *pass);
 seo_err seo_model_zero_grads(seo_model *model);
 
 /* Copies the logits of rows [first, first + count) of the last seo_model_forward (row = b *
- * positions + t) to the host: out[count][vocab_size]. */
+ * positions + t; of an encoder b * picks + n) to the host: out[count][vocab_size]. */
 seo_err seo_model_logits(seo_model *model, int64_t first, int64_t count, float *out);
+
+/* Logits of the labels of the last seo_model_forward, to the host: out[batch][2 or classes]. */
+seo_err seo_model_label_logits(seo_model *model, float *out);
 
 /* SEO_MODEL_GENERATE: runs `count` ids that follow the `cached` ones seen before through the
  * cache (cached + count <= seq_len); the logits of the last `rows` of them go to the host:
