@@ -102,8 +102,7 @@ static void check_step(const world *w, const seo_order *order, const seo_loader_
         const seo_order_place first = seo_loader_place(loader, step, 0),
                               wanted = seo_order_at(order, step * BATCH);
         assert_memory_equal(&first, &wanted, sizeof wanted);
-        assert_memory_equal(batch.ids + r * WIDTH,
-                            w->tokens[place.source] + place.window * SEQ_LEN,
+        assert_memory_equal(batch.ids + r * WIDTH, w->tokens[place.source] + place.window * SEQ_LEN,
                             WIDTH * sizeof(int32_t));
     }
 }
