@@ -12,7 +12,7 @@ enum { PIECE_BYTES_MAX = 1 << 20, SPARE_IDS = 1 << 16 };
 typedef struct seo_bpe_entry {
     int64_t offset;
     int32_t id, bytes;
-    bool special;
+    bool special, strips_left;
 } entry;
 
 static seo_err no_memory(void) {
@@ -68,6 +68,11 @@ seo_err seo_bpe_builder_special(seo_bpe_builder *b, int64_t id, const char *text
     return err;
 }
 
+void seo_bpe_builder_strip_left(seo_bpe_builder *b) {
+    SEO_ASSERT(b->entry_count > 0 && b->entries[b->entry_count - 1].special);
+    b->entries[b->entry_count - 1].strips_left = true;
+}
+
 static const void *piece_bytes(const seo_tokenizer *tok, int32_t id) {
     return tok->bytes.data + tok->pieces[id].offset;
 }
@@ -111,7 +116,10 @@ static seo_err place_entry(seo_bpe_builder *b, const entry *e) {
                        show(bytes, (size_t)e->bytes, &other));
         goto done;
     }
-    *piece = (seo_piece){.offset = e->offset, .bytes = e->bytes, .special = e->special};
+    *piece = (seo_piece){.offset = e->offset,
+                         .bytes = e->bytes,
+                         .special = e->special,
+                         .strips_left = e->strips_left};
     if (e->special) {
         tok->special_count++;
         goto done;
@@ -218,54 +226,12 @@ static seo_err fill_pairs(seo_tokenizer *tok) {
     return SEO_OK;
 }
 
-/* By first byte, then the longest first, then equal ones side by side. */
-static int compare_specials(const void *a, const void *b, void *context) {
-    const seo_tokenizer *tok = context;
-    int32_t one = *(const int32_t *)a, other = *(const int32_t *)b;
-    int first = *(const unsigned char *)piece_bytes(tok, one) -
-                *(const unsigned char *)piece_bytes(tok, other);
-    if (first != 0) return first;
-    int longer = tok->pieces[other].bytes - tok->pieces[one].bytes;
-    if (longer != 0) return longer;
-    int order =
-        memcmp(piece_bytes(tok, one), piece_bytes(tok, other), (size_t)tok->pieces[one].bytes);
-    return order != 0 ? order : (one > other) - (one < other);
-}
-
-static seo_err fill_specials(seo_tokenizer *tok) {
-    tok->eot = -1;
-    if (tok->special_count == 0) return SEO_OK;
-    tok->specials = malloc((size_t)tok->special_count * sizeof *tok->specials);
-    if (tok->specials == NULL) return no_memory();
-    int64_t count = 0;
-    for (int32_t id = 0; id < tok->id_count; id++) {
-        if (!tok->pieces[id].special) continue;
-        tok->specials[count++] = id;
-        const unsigned char *bytes = piece_bytes(tok, id);
-        tok->special_first[bytes[0]] = true;
-        if (tok->pieces[id].bytes == (int32_t)strlen(SEO_EOT_TEXT) &&
-            memcmp(bytes, SEO_EOT_TEXT, strlen(SEO_EOT_TEXT)) == 0)
-            tok->eot = id;
-    }
-    qsort_r(tok->specials, (size_t)count, sizeof *tok->specials, compare_specials, tok);
-    for (int64_t i = 1; i < count; i++) {
-        const seo_piece *a = &tok->pieces[tok->specials[i - 1]],
-                        *b = &tok->pieces[tok->specials[i]];
-        if (a->bytes == b->bytes &&
-            memcmp(tok->bytes.data + a->offset, tok->bytes.data + b->offset, (size_t)a->bytes) == 0)
-            return SEO_FAIL(SEO_ERR_FORMAT, "special token '%.*s' has two ids, %d and %d",
-                            a->bytes < 60 ? a->bytes : 60, tok->bytes.data + a->offset,
-                            tok->specials[i - 1], tok->specials[i]);
-    }
-    return SEO_OK;
-}
-
 seo_err seo_bpe_builder_finish(seo_bpe_builder *b, seo_tokenizer **out) {
     seo_tokenizer *tok = b->tok;
     seo_buf text = {0};
     seo_err err = SEO_OK;
     SEO_TRY(fill_pairs(tok));
-    SEO_TRY(fill_specials(tok));
+    SEO_TRY(seo_tokenizer_index_specials(tok));
     SEO_TRY(seo_tokenizer_write(tok, &text));
     seo_sha256_hex(text.data, text.bytes, tok->sha256);
     b->tok = NULL;
@@ -299,10 +265,6 @@ int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok) {
 
 int64_t seo_tokenizer_merge_count(const seo_tokenizer *tok) {
     return tok->merge_count;
-}
-
-int32_t seo_tokenizer_eot(const seo_tokenizer *tok) {
-    return tok->eot;
 }
 
 const char *seo_tokenizer_sha256(const seo_tokenizer *tok) {

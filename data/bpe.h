@@ -23,6 +23,7 @@ typedef struct seo_piece {
     int64_t offset; /* of its bytes in the tokenizer's */
     int32_t bytes;  /* 0: no such id */
     bool special;
+    bool strips_left; /* a special token that takes the white space before it */
 } seo_piece;
 
 /* left + right become `result`; a merge's rank is its index. Ids of the vocabulary. */
@@ -50,7 +51,7 @@ struct seo_tokenizer {
     int32_t *specials; /* by first byte, the longest first */
     int64_t special_count;
     bool special_first[256]; /* some special token begins with this byte */
-    int32_t eot;
+    int32_t roles[SEO_ROLE_COUNT];
     char sha256[SEO_SHA256_HEX];
 };
 
@@ -77,6 +78,8 @@ typedef struct seo_bpe_builder {
 /* First all pieces, in any order. */
 seo_err seo_bpe_builder_piece(seo_bpe_builder *b, int64_t id, const void *bytes, size_t count);
 seo_err seo_bpe_builder_special(seo_bpe_builder *b, int64_t id, const char *text, size_t count);
+/* The special token just given takes the white space before it with it, as RoBERTa's <mask>. */
+void seo_bpe_builder_strip_left(seo_bpe_builder *b);
 /* Then once: every id given once, every ordinary piece once, all 256 bytes there, and ids so dense
  * that a table of them is no larger than the file deserves. */
 seo_err seo_bpe_builder_index(seo_bpe_builder *b);
@@ -86,6 +89,11 @@ seo_err seo_bpe_builder_merge(seo_bpe_builder *b, const void *left, size_t left_
 /* Then the tokenizer, with its hash. */
 seo_err seo_bpe_builder_finish(seo_bpe_builder *b, seo_tokenizer **out);
 void seo_bpe_builder_free(seo_bpe_builder *b);
+
+/* Fills specials, special_first and roles from the pieces; two ids of one text are refused. */
+seo_err seo_tokenizer_index_specials(seo_tokenizer *tok);
+/* The id of the special token spelled text[0..bytes), or -1. */
+int32_t seo_tokenizer_special_find(const seo_tokenizer *tok, const char *text, size_t bytes);
 
 /* Appends the canonical tokenizer.json: one spelling of every tokenizer, byte for byte. */
 seo_err seo_tokenizer_write(const seo_tokenizer *tok, seo_buf *out);

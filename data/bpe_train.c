@@ -13,6 +13,9 @@
 /* Longer pieces come from runs and repeated passages and help nobody; GPT-2's longest has 128. */
 enum { PIECE_BYTES_MAX = 1024, LEAST_COUNT = 2 };
 
+/* Ids before the first piece of a RoBERTa vocabulary. */
+enum { ROBERTA_FIRST = 4 };
+
 /* Places merged at a time, and how far ahead memory is asked for. */
 enum { BATCH = 1024, FAR = 24, NEAR = 12 };
 
@@ -244,15 +247,38 @@ done:
     return err;
 }
 
-static seo_err build(const trainer *t, seo_tokenizer **out) {
+int64_t seo_special_vocab_min(seo_special_set set) {
+    return 256 + (set == SEO_SPECIAL_ROBERTA ? ROBERTA_FIRST + 1 : 1);
+}
+
+static seo_err add_special(seo_bpe_builder *builder, int64_t id, const char *text) {
+    return seo_bpe_builder_special(builder, id, text, strlen(text));
+}
+
+/* The special tokens around `piece_count` pieces; *first is the id of the first piece. */
+static seo_err add_special_set(seo_bpe_builder *builder, seo_special_set set, int64_t piece_count,
+                               int64_t *first) {
+    static const char *const roberta[ROBERTA_FIRST] = {"<s>", "<pad>", "</s>", "<unk>"};
+    *first = 0;
+    if (set == SEO_SPECIAL_GPT2) return add_special(builder, piece_count, SEO_EOT_TEXT);
+    for (; *first < ROBERTA_FIRST; ++*first) {
+        seo_err err = add_special(builder, *first, roberta[*first]);
+        if (err != SEO_OK) return err;
+    }
+    seo_err err = add_special(builder, *first + piece_count, "<mask>");
+    if (err == SEO_OK) seo_bpe_builder_strip_left(builder);
+    return err;
+}
+
+static seo_err build(const trainer *t, seo_special_set special, seo_tokenizer **out) {
     seo_err err = SEO_OK;
     seo_bpe_builder builder = {0};
-    int64_t eot = 256 + t->merge_count;
-    for (int64_t id = 0; id < eot; id++) {
-        SEO_TRY(seo_bpe_builder_piece(&builder, id, t->pieces.data + t->offsets[id],
-                                      (size_t)t->lengths[id]));
+    int64_t piece_count = 256 + t->merge_count, first = 0;
+    SEO_TRY(add_special_set(&builder, special, piece_count, &first));
+    for (int64_t i = 0; i < piece_count; i++) {
+        SEO_TRY(seo_bpe_builder_piece(&builder, first + i, t->pieces.data + t->offsets[i],
+                                      (size_t)t->lengths[i]));
     }
-    SEO_TRY(seo_bpe_builder_special(&builder, eot, SEO_EOT_TEXT, strlen(SEO_EOT_TEXT)));
     SEO_TRY(seo_bpe_builder_index(&builder));
     for (int64_t i = 0; i < t->merge_count; i++) {
         int64_t left = (int64_t)(t->merges[i] >> 32), right = (int64_t)(uint32_t)t->merges[i];
@@ -266,21 +292,23 @@ done:
     return err;
 }
 
-seo_err seo_bpe_train_words(const seo_word_table *words, int64_t vocab_size, seo_tokenizer **out) {
-    if (vocab_size < SEO_VOCAB_SIZE_MIN || vocab_size > INT32_MAX) {
+seo_err seo_bpe_train_words(const seo_word_table *words, int64_t vocab_size,
+                            seo_special_set special, seo_tokenizer **out) {
+    int64_t least = seo_special_vocab_min(special);
+    if (vocab_size < least || vocab_size > INT32_MAX) {
         return SEO_FAIL(SEO_ERR_USAGE,
-                        "a vocabulary of %lld: it needs at least %d (256 bytes and " SEO_EOT_TEXT
-                        ") and at most %d",
-                        (long long)vocab_size, SEO_VOCAB_SIZE_MIN, INT32_MAX);
+                        "a vocabulary of %lld: it needs at least %lld (256 bytes and the special "
+                        "tokens) and at most %d",
+                        (long long)vocab_size, (long long)least, INT32_MAX);
     }
     seo_err err = SEO_OK;
     trainer t = {0};
     /* Each merge shortens some word. */
-    int64_t merges_max = seo_min_i64(vocab_size - SEO_VOCAB_SIZE_MIN, words->byte_count);
+    int64_t merges_max = seo_min_i64(vocab_size - least, words->byte_count);
     SEO_TRY(trainer_start(&t, words, merges_max));
     SEO_TRY(count_first_pairs(&t));
     SEO_TRY(learn(&t, merges_max));
-    SEO_TRY(build(&t, out));
+    SEO_TRY(build(&t, special, out));
 done:
     trainer_free(&t);
     return err;
@@ -291,14 +319,15 @@ seo_err seo_bpe_train(const seo_bpe_train_options *options, seo_bpe_train_report
     seo_err err = SEO_OK;
     seo_word_table words = {0};
     *report = (seo_bpe_train_report){0};
-    if (options->vocab_size > SEO_VOCAB_SIZE_MIN) {
+    int64_t least = seo_special_vocab_min(options->special);
+    if (options->vocab_size > least) {
         SEO_TRY(seo_training_text_count(options, report, &words));
     } else {
         SEO_TRY(seo_training_text_look(options));
     }
     report->distinct_words = words.word_count;
-    SEO_TRY(seo_bpe_train_words(&words, options->vocab_size, out));
-    report->merges = seo_tokenizer_vocab_size(*out) - SEO_VOCAB_SIZE_MIN;
+    SEO_TRY(seo_bpe_train_words(&words, options->vocab_size, options->special, out));
+    report->merges = seo_tokenizer_vocab_size(*out) - least;
 done:
     seo_word_table_free(&words);
     return err;

@@ -7,7 +7,9 @@
  * id, is taken. Within a word a merge goes from left to right. A pair is merged only if it occurs
  * at least twice.
  *
- * Ids: byte b is id b, the merges follow from 256 in their order, <|endoftext|> is the last id.
+ * Ids, for GPT-2's special tokens: byte b is id b, the merges follow from 256 in their order,
+ * <|endoftext|> is the last id. For RoBERTa's: <s>, <pad>, </s> and <unk> are 0 to 3, byte b is id
+ * 4 + b, the merges follow from 260, <mask> is the last id.
  * The result is the same, byte for byte, for any number of threads and any order of the texts.
  *
  * Counts are kept up to date merge by merge (pair -> places, and a heap that is corrected when
@@ -24,13 +26,22 @@
 extern "C" {
 #endif
 
-enum { SEO_VOCAB_SIZE_MIN = 257 };
+/* The special tokens that a vocabulary gets. */
+typedef enum seo_special_set {
+    SEO_SPECIAL_GPT2,    /* <|endoftext|> */
+    SEO_SPECIAL_ROBERTA, /* <s> <pad> </s> <unk> <mask> */
+} seo_special_set;
+
+enum { SEO_VOCAB_SIZE_MIN = 257 }; /* 256 bytes and <|endoftext|> */
+/* The same for either set: ids that are no merges. */
+int64_t seo_special_vocab_min(seo_special_set set);
 
 typedef struct seo_bpe_train_options {
     const char *const *paths; /* files and folders, as data/text.h reads them */
     int64_t path_count;
-    const char *field;  /* of JSONL; NULL means "text" */
-    int64_t vocab_size; /* 256 bytes + merges + <|endoftext|>, at least SEO_VOCAB_SIZE_MIN */
+    const char *field; /* of JSONL; NULL means "text" */
+    seo_special_set special;
+    int64_t vocab_size; /* 256 bytes, merges and special tokens; seo_special_vocab_min at least */
     int threads;
 } seo_bpe_train_options;
 
@@ -46,7 +57,8 @@ seo_err seo_bpe_train(const seo_bpe_train_options *options, seo_bpe_train_report
                       seo_tokenizer **out);
 
 /* Learns from counted words. */
-seo_err seo_bpe_train_words(const seo_word_table *words, int64_t vocab_size, seo_tokenizer **out);
+seo_err seo_bpe_train_words(const seo_word_table *words, int64_t vocab_size,
+                            seo_special_set special, seo_tokenizer **out);
 
 #ifdef __cplusplus
 }

@@ -259,7 +259,8 @@ seo_err seo_build(const seo_build_args *args, seo_build_result *result) {
     SEO_TRY(seo_tokenizer_load(args->tokenizer_path, &tok));
     if (seo_tokenizer_eot(tok) < 0) {
         SEO_TRY(SEO_FAIL(SEO_ERR_USAGE,
-                         "%s: the tokenizer has no <|endoftext|>, which closes every document",
+                         "%s: the tokenizer has no <|endoftext|>, </s> or [SEP], one of which "
+                         "closes every document",
                          args->tokenizer_path));
     }
     SEO_TRY(survey_documents(args, &survey, result));

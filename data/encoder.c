@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "data/bpe.h"
 #include "data/pretoken.h"
+#include "data/unicode.h"
 
 typedef unsigned char byte;
 
@@ -329,6 +330,19 @@ static int32_t special_at(const seo_tokenizer *tok, const byte *p, const byte *e
     return -1;
 }
 
+/* The beginning of the white space that ends at p, not before `text`. */
+static const byte *before_space(const byte *text, const byte *p) {
+    while (p > text) {
+        const byte *first = p - 1;
+        while (first > text && p - first < 4 && (*first & 0xC0) == 0x80) first--;
+        int32_t cp;
+        if (first + seo_utf8_decode(first, p, &cp) != p) break;
+        if (seo_char_class_of(cp) != SEO_CHAR_SPACE) break;
+        p = first;
+    }
+    return p;
+}
+
 static seo_err encode_with_special(seo_encoder *enc, const byte *p, const byte *end, seo_ids *out) {
     const byte *text = p;
     while (p < end) {
@@ -337,11 +351,13 @@ static seo_err encode_with_special(seo_encoder *enc, const byte *p, const byte *
             p++;
             continue;
         }
-        seo_err err = encode_ordinary(enc, text, p, out);
+        const seo_piece *piece = &enc->tok->pieces[id];
+        const byte *end_of_text = piece->strips_left ? before_space(text, p) : p;
+        seo_err err = encode_ordinary(enc, text, end_of_text, out);
         if (err == SEO_OK) err = reserve(out, 1);
         if (err != SEO_OK) return err;
         out->items[out->count++] = id;
-        p += enc->tok->pieces[id].bytes;
+        p += piece->bytes;
         text = p;
     }
     return encode_ordinary(enc, text, end, out);

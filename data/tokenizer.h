@@ -35,7 +35,28 @@ void seo_tokenizer_free(seo_tokenizer *tok);
 
 int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok); /* largest id + 1 */
 int64_t seo_tokenizer_merge_count(const seo_tokenizer *tok);
-int32_t seo_tokenizer_eot(const seo_tokenizer *tok); /* id of <|endoftext|>, -1 without one */
+
+/* What a special token is for. Names decide: <|endoftext|> ends texts; RoBERTa has <s> (BOS, CLS),
+ * </s> (EOT, SEP), <pad>, <unk>, <mask>; BERT has [CLS] (BOS, CLS), [SEP] (EOT, SEP), [PAD], [UNK],
+ * [MASK]. Their ids may lie anywhere. */
+typedef enum seo_role {
+    SEO_ROLE_EOT,
+    SEO_ROLE_BOS,
+    SEO_ROLE_PAD,
+    SEO_ROLE_MASK,
+    SEO_ROLE_CLS,
+    SEO_ROLE_SEP,
+    SEO_ROLE_UNK,
+    SEO_ROLE_COUNT
+} seo_role;
+
+/* The id of the token that plays the role, or -1. */
+int32_t seo_tokenizer_role(const seo_tokenizer *tok, seo_role role);
+int32_t seo_tokenizer_eot(const seo_tokenizer *tok); /* the role EOT: it ends documents */
+/* The same, where it is needed: without one SEO_ERR_USAGE, with the names that would do. */
+seo_err seo_tokenizer_require(const seo_tokenizer *tok, seo_role role, int32_t *out);
+/* The id of the special token spelled `text`; SEO_ERR_USAGE with the nearest name otherwise. */
+seo_err seo_tokenizer_special_id(const seo_tokenizer *tok, const char *text, int32_t *out);
 /* SHA-256 of the canonical tokenizer.json: equal for equal tokenizers, whatever file they came
  * from. */
 const char *seo_tokenizer_sha256(const seo_tokenizer *tok);

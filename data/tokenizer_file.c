@@ -126,7 +126,6 @@ static seo_err check_components(const reader *r, const json_t *root) {
         return refuse(r, "normalizer", "texts are read as they are, it must be null");
     }
     SEO_TRY(check_component(r, root, "pre_tokenizer"));
-    SEO_TRY(check_component(r, root, "post_processor"));
     SEO_TRY(check_component(r, root, "decoder"));
     const json_t *pre = json_object_get(root, "pre_tokenizer");
     if (!is_set(pre)) {
@@ -155,10 +154,6 @@ static seo_err check_model(const reader *r, const json_t *model) {
     const json_t *dropout = json_object_get(model, "dropout");
     if (is_set(dropout) && json_number_value(dropout) != 0.0) {
         return refuse(r, "model.dropout", "encoding is not random here, it must be null");
-    }
-    if (is_set(json_object_get(model, "unk_token"))) {
-        return refuse(r, "model.unk_token",
-                      "it must be null; with all 256 bytes in the vocabulary it is never used");
     }
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < sizeof affixes / sizeof affixes[0]; i++) {
@@ -190,7 +185,7 @@ static seo_err read_added_token(reader *r, const json_t *token) {
                         "for, which is not done here",
                         text);
     }
-    static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
+    static const char *const flags[] = {"single_word", "rstrip"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (json_is_true(json_object_get(token, flags[i]))) {
             return SEO_FAIL(SEO_ERR_UNSUPPORTED, "'%.60s': %s must be false", text, flags[i]);
@@ -202,8 +197,11 @@ static seo_err read_added_token(reader *r, const json_t *token) {
     if (json_object_set_new(r->specials, text, json_integer(json_integer_value(id))) != 0) {
         return SEO_FAIL(SEO_ERR_MEMORY, "not enough memory for the special tokens");
     }
-    return seo_bpe_builder_special(&r->builder, json_integer_value(id), text,
-                                   json_string_length(content));
+    seo_err err = seo_bpe_builder_special(&r->builder, json_integer_value(id), text,
+                                          json_string_length(content));
+    if (err == SEO_OK && json_is_true(json_object_get(token, "lstrip")))
+        seo_bpe_builder_strip_left(&r->builder);
+    return err;
 }
 
 static seo_err read_added_tokens(reader *r, const json_t *root) {
@@ -218,6 +216,76 @@ static seo_err read_added_tokens(reader *r, const json_t *root) {
         if (err != SEO_OK) return seo_err_context(err, "%s: added_tokens[%zu]", r->path, i);
     }
     return SEO_OK;
+}
+
+/* What is put around a text is the user's matter and not done by encoding, but the tokens have to
+ * be those of the vocabulary. */
+static seo_err check_frame_token(const reader *r, const char *text, const json_t *id) {
+    const json_t *special = text != NULL ? json_object_get(r->specials, text) : NULL;
+    if (special != NULL && json_is_integer(id) &&
+        json_integer_value(special) == json_integer_value(id))
+        return SEO_OK;
+    return SEO_FAIL(SEO_ERR_FORMAT,
+                    "%s: post_processor: '%.60s' is not a special token of this file with that id",
+                    r->path, text != NULL ? text : "(no string)");
+}
+
+static seo_err check_pair_frame(const reader *r, const json_t *processor) {
+    static const char *const keys[] = {"cls", "sep"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const json_t *token = json_object_get(processor, keys[i]);
+        seo_err err = check_frame_token(r, json_string_value(json_array_get(token, 0)),
+                                        json_array_get(token, 1));
+        if (err != SEO_OK) return err;
+    }
+    return SEO_OK;
+}
+
+static seo_err check_template(const reader *r, const json_t *processor) {
+    json_t *tokens = json_object_get(processor, "special_tokens");
+    const char *name;
+    json_t *token;
+    json_object_foreach(tokens, name, token) {
+        const json_t *ids = json_object_get(token, "ids"),
+                     *texts = json_object_get(token, "tokens");
+        size_t count = json_array_size(ids);
+        if (count == 0 || json_array_size(texts) != count) {
+            return SEO_FAIL(SEO_ERR_FORMAT,
+                            "%s: post_processor.special_tokens: '%.60s' needs 'ids' and 'tokens'",
+                            r->path, name);
+        }
+        for (size_t i = 0; i < count; i++) {
+            seo_err err = check_frame_token(r, json_string_value(json_array_get(texts, i)),
+                                            json_array_get(ids, i));
+            if (err != SEO_OK) return err;
+        }
+    }
+    return SEO_OK;
+}
+
+static seo_err check_post_processor(const reader *r, const json_t *processor) {
+    if (!is_set(processor)) return SEO_OK;
+    const char *type = json_string_value(json_object_get(processor, "type"));
+    if (type == NULL) type = "(no type)";
+    if (strcmp(type, "ByteLevel") == 0) return SEO_OK;
+    if (strcmp(type, "TemplateProcessing") == 0) return check_template(r, processor);
+    if (strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0)
+        return check_pair_frame(r, processor);
+    return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                    "%s: post_processor is '%.60s': read are ByteLevel, RobertaProcessing, "
+                    "BertProcessing and TemplateProcessing",
+                    r->path, type);
+}
+
+/* With all 256 bytes in the vocabulary it is never used, but it must be one of its tokens. */
+static seo_err check_unknown(const reader *r, const json_t *model) {
+    const json_t *unknown = json_object_get(model, "unk_token");
+    if (!is_set(unknown)) return SEO_OK;
+    const char *text = json_string_value(unknown);
+    if (text != NULL && json_object_get(r->specials, text) != NULL) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                    "%s: model.unk_token is '%.60s': it must be null or one of added_tokens",
+                    r->path, text != NULL ? text : "(no string)");
 }
 
 static seo_err read_merges(reader *r, const json_t *merges) {
@@ -244,6 +312,8 @@ static seo_err read_hugging_face(reader *r, const json_t *root, seo_tokenizer **
                         r->path);
     }
     SEO_TRY(read_added_tokens(r, root));
+    SEO_TRY(check_unknown(r, model));
+    SEO_TRY(check_post_processor(r, json_object_get(root, "post_processor")));
     SEO_TRY(read_vocabulary(r, "model.vocab", vocabulary));
     SEO_TRY(read_merges(r, merges));
     err = seo_bpe_builder_finish(&r->builder, out);

@@ -26,8 +26,10 @@ static void add_specials(const seo_tokenizer *tok, seo_buf *spelling, seo_buf *o
         if (!tok->pieces[id].special) continue;
         seo_buf_format(out, "%s\n    {\"id\": %d, \"content\": ", separator, id);
         add_piece(tok, id, spelling, out);
-        seo_buf_text(out, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-                          "\"normalized\": false, \"special\": true}");
+        seo_buf_format(out,
+                       ", \"single_word\": false, \"lstrip\": %s, \"rstrip\": false, "
+                       "\"normalized\": false, \"special\": true}",
+                       tok->pieces[id].strips_left ? "true" : "false");
         separator = ",";
     }
     seo_buf_text(out, "],\n");
@@ -73,6 +75,22 @@ static void add_model(const seo_tokenizer *tok, seo_buf *spelling, seo_buf *out)
     seo_buf_text(out, tok->merge_count == 0 ? "]\n  }\n" : "\n    ]\n  }\n");
 }
 
+/* A vocabulary with RoBERTa's two frames texts with them, where its user asks for that. */
+static void add_post_processor(const seo_tokenizer *tok, seo_buf *out) {
+    int32_t cls = tok->roles[SEO_ROLE_CLS], sep = tok->roles[SEO_ROLE_SEP];
+    if (cls < 0 || sep < 0) {
+        seo_buf_format(out,
+                       "  \"post_processor\": %s\"trim_offsets\": false, \"use_regex\": true},\n",
+                       byte_level_open);
+        return;
+    }
+    seo_buf_text(out, "  \"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [");
+    add_piece(tok, sep, NULL, out);
+    seo_buf_format(out, ", %d], \"cls\": [", sep);
+    add_piece(tok, cls, NULL, out);
+    seo_buf_format(out, ", %d], \"trim_offsets\": true, \"add_prefix_space\": false},\n", cls);
+}
+
 seo_err seo_tokenizer_write(const seo_tokenizer *tok, seo_buf *out) {
     seo_buf spelling = {0};
     seo_buf_text(out,
@@ -81,8 +99,7 @@ seo_err seo_tokenizer_write(const seo_tokenizer *tok, seo_buf *out) {
     seo_buf_text(out, "  \"normalizer\": null,\n");
     seo_buf_format(out, "  \"pre_tokenizer\": %s\"trim_offsets\": true, \"use_regex\": true},\n",
                    byte_level_open);
-    seo_buf_format(out, "  \"post_processor\": %s\"trim_offsets\": false, \"use_regex\": true},\n",
-                   byte_level_open);
+    add_post_processor(tok, out);
     seo_buf_format(out, "  \"decoder\": %s\"trim_offsets\": true, \"use_regex\": true},\n",
                    byte_level_open);
     add_model(tok, &spelling, out);

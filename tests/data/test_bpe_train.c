@@ -96,7 +96,7 @@ static void count_words(const seo_buf *text, int threads, seo_word_table *words)
 static void train_text(const seo_buf *text, int64_t vocab_size, seo_tokenizer **tok) {
     seo_word_table words = {0};
     count_words(text, 1, &words);
-    assert_int_equal(seo_bpe_train_words(&words, vocab_size, tok), SEO_OK);
+    assert_int_equal(seo_bpe_train_words(&words, vocab_size, SEO_SPECIAL_GPT2, tok), SEO_OK);
     seo_word_table_free(&words);
 }
 
@@ -219,7 +219,8 @@ static void no_merges_is_plain_bytes(void **state) {
     seo_tokenizer *tok = NULL;
     seo_encoder *enc = NULL;
     seo_ids ids = {0};
-    assert_int_equal(seo_bpe_train_words(&none, SEO_VOCAB_SIZE_MIN, &tok), SEO_OK);
+    assert_int_equal(seo_bpe_train_words(&none, SEO_VOCAB_SIZE_MIN, SEO_SPECIAL_GPT2, &tok),
+                     SEO_OK);
     assert_int_equal(seo_tokenizer_vocab_size(tok), 257);
     assert_int_equal(seo_tokenizer_eot(tok), 256);
     unsigned char all[256];
@@ -252,7 +253,7 @@ static void impossible_wishes(void **state) {
     (void)state;
     seo_word_table none = {0};
     seo_tokenizer *tok = NULL;
-    assert_int_equal(seo_bpe_train_words(&none, 256, &tok), SEO_ERR_USAGE);
+    assert_int_equal(seo_bpe_train_words(&none, 256, SEO_SPECIAL_GPT2, &tok), SEO_ERR_USAGE);
     assert_non_null(strstr(seo_err_detail(), "257"));
     const char *paths[1] = {"/no/such/file"};
     seo_bpe_train_options options = {

@@ -188,6 +188,11 @@ static void put(json_t *root, const char *place, const char *json) {
     }
 }
 
+#define FRAME(token) "{\"type\": \"RobertaProcessing\", \"sep\": [" token "], \"cls\": [" token "]}"
+#define TEMPLATE(ids, tokens)                                                                      \
+    "{\"type\": \"TemplateProcessing\", \"special_tokens\": {\"x\": {\"id\": \"x\", \"ids\": " ids \
+    ", \"tokens\": " tokens "}}}"
+
 static void each_foreign_thing_is_named(void **state) {
     (void)state;
     static const struct {
@@ -226,7 +231,12 @@ static void each_foreign_thing_is_named(void **state) {
         {"pre_tokenizer.type", "\"Metaspace\"", "Metaspace"},
         {"pre_tokenizer.add_prefix_space", "true", "add_prefix_space"},
         {"pre_tokenizer.use_regex", "false", "use_regex"},
-        {"post_processor.type", "\"TemplateProcessing\"", "TemplateProcessing"},
+        {"post_processor.type", "\"Strip\"", "Strip"},
+        {"post_processor", "{\"type\": \"BertProcessing\"}", "post_processor"},
+        {"post_processor", FRAME("\"<|endoftext|>\", 398"), "<|endoftext|>"},
+        {"post_processor", FRAME("\"e\", 101"), "'e'"},
+        {"post_processor", TEMPLATE("[398]", "[\"<|endoftext|>\"]"), "<|endoftext|>"},
+        {"post_processor", TEMPLATE("[399, 399]", "[\"<|endoftext|>\"]"), "'ids'"},
         {"decoder.type", "\"WordPiece\"", "decoder"},
         {"added_tokens", "{}", "added_tokens"},
         {"added_tokens.0", "5", "added_tokens[0]"},
@@ -234,7 +244,7 @@ static void each_foreign_thing_is_named(void **state) {
         {"added_tokens.0.content", "\"e\"", "'e'"},
         {"added_tokens.0.content", "\"\"", "added_tokens[0]"},
         {"added_tokens.0.special", "false", "not special"},
-        {"added_tokens.0.lstrip", "true", "lstrip"},
+        {"added_tokens.0.rstrip", "true", "rstrip"},
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(cases); i++) {
         json_t *root = parse_golden();

@@ -32,6 +32,22 @@ static seo_err check_folder_of(const char *path) {
                     strerror(errno));
 }
 
+static seo_err read_special_set(const char *name, seo_special_set *out) {
+    static const char *const names[] = {"gpt2", "roberta"};
+    for (int i = 0; i < SEO_COUNT_OF(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (seo_special_set)i;
+            return SEO_OK;
+        }
+    }
+    const char *nearest = seo_nearest(name, names, SEO_COUNT_OF(names));
+    return SEO_FAIL(SEO_ERR_USAGE,
+                    "--special %s: there is 'gpt2' (<|endoftext|>) and 'roberta' "
+                    "(<s> <pad> </s> <unk> <mask>)%s%s%s",
+                    name, nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
+                    nearest != NULL ? "'?" : "");
+}
+
 static void tell_trained(const char *path, const seo_tokenizer *tok, int64_t wanted,
                          const seo_bpe_train_report *report) {
     char count[SEO_SHORT_TEXT], words[SEO_SHORT_TEXT], bytes[SEO_SHORT_TEXT];
@@ -46,7 +62,7 @@ static void tell_trained(const char *path, const seo_tokenizer *tok, int64_t wan
                  "twice; give more text or a smaller --vocab-size",
                  (long long)report->merges, (long long)wanted);
     }
-    seo_info("%s: %s ids (256 bytes, %lld merges, <|endoftext|>), sha256 %.16s", path,
+    seo_info("%s: %s ids (256 bytes, %lld merges, special tokens), sha256 %.16s", path,
              seo_format_count(count, seo_tokenizer_vocab_size(tok)), (long long)report->merges,
              seo_tokenizer_sha256(tok));
 }
@@ -62,14 +78,14 @@ static int train_verb(int argc, char **argv) {
         .operands_min = 1,
         .operands_max = -1};
     int64_t vocab_size = 0, threads = cpu_count();
-    const char *out = NULL, *field = "text";
+    const char *out = NULL, *field = "text", *special = "gpt2";
     bool helped = false;
     const seo_cli_option options[] = {
         {.name = "vocab-size",
          .type = SEO_CLI_INT,
          .value = &vocab_size,
          .operand = "N",
-         .help = "ids to make: 256 bytes, merges, and <|endoftext|> as the last",
+         .help = "ids to make: 256 bytes, merges, special tokens",
          .required = true,
          .min = SEO_VOCAB_SIZE_MIN,
          .max = INT32_MAX},
@@ -79,6 +95,11 @@ static int train_verb(int argc, char **argv) {
          .operand = "FILE",
          .help = "the tokenizer.json to write",
          .required = true},
+        {.name = "special",
+         .type = SEO_CLI_TEXT,
+         .value = &special,
+         .operand = "SET",
+         .help = "gpt2: <|endoftext|>; roberta: <s> <pad> </s> <unk> and <mask>"},
         {.name = "threads",
          .type = SEO_CLI_INT,
          .value = &threads,
@@ -98,14 +119,17 @@ static int train_verb(int argc, char **argv) {
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
     if (helped) goto done;
     SEO_TRY(check_folder_of(out));
+    seo_special_set set = SEO_SPECIAL_GPT2;
+    SEO_TRY(read_special_set(special, &set));
     const seo_bpe_train_options train = {.paths = paths.items,
                                          .path_count = paths.count,
                                          .field = field,
+                                         .special = set,
                                          .vocab_size = vocab_size,
                                          .threads = (int)threads};
     SEO_TRY(seo_bpe_train(&train, &report, &tok));
     SEO_TRY(seo_tokenizer_save(tok, out));
-    tell_trained(out, tok, vocab_size - SEO_VOCAB_SIZE_MIN, &report);
+    tell_trained(out, tok, vocab_size - seo_special_vocab_min(set), &report);
 done:
     seo_tokenizer_free(tok);
     seo_cli_list_free(&paths);
