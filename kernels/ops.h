@@ -123,7 +123,7 @@ typedef struct seo_distill_cross_entropy_args {
  *   loss[r] = weight * (1 - a.b / (|a| |b|)),   da[r] (= or +=) grad_scale * its gradient
  * A row whose `counts` is 0, or with a norm of 0, has loss and gradient 0. */
 typedef struct seo_cosine_loss_args {
-    seo_tensor loss;   /* += (R) f32 */
+    seo_tensor loss;   /* =  (R) f32 */
     seo_tensor da;     /* = or += (R, C) S opt, see accumulate */
     seo_tensor a, b;   /*    (R, C) S */
     seo_tensor counts; /*    (R) i32 opt */

@@ -6,6 +6,16 @@
 #define F32 SEO_DTYPE_F32
 #define I32 SEO_DTYPE_I32
 
+/* Token types come with their table, and a table with types. */
+static void rule_types(seo_rules *r, seo_named types, seo_named table, seo_dtype dtype,
+                       const int64_t *dout_dims) {
+    const bool typed = seo_tensor_given(types.t), tabled = seo_tensor_given(table.t);
+    seo_rule_arg(r, typed == tabled, "%s and %s go together", types.name, table.name);
+    if (!typed || !tabled) return;
+    seo_rule_shape(r, types, I32, (seo_shape){"(B, T)", 2, {dout_dims[0], dout_dims[1]}});
+    seo_rule_shape(r, table, dtype, (seo_shape){"(K, C)", 2, {table.t->dims[0], dout_dims[2]}});
+}
+
 seo_err seo_rules_embedding_fwd(const seo_backend *on, const seo_embedding_fwd_args *a) {
     seo_rules r = {.op = "embedding_fwd", .on = on};
     const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
@@ -18,6 +28,8 @@ seo_err seo_rules_embedding_fwd(const seo_backend *on, const seo_embedding_fwd_a
     seo_rule_arg(&r, a->first_position >= 0 && a->first_position <= a->wpe.dims[0] - t,
                  "%lld positions from %lld on are asked for, wpe has %lld", (long long)t,
                  (long long)a->first_position, (long long)a->wpe.dims[0]);
+    rule_types(&r, SEO_NAMED(a, types), SEO_NAMED(a, wtt), s, a->out.dims);
+    seo_rule_apart(&r, &a->out, &a->wtt);
     seo_rule_apart(&r, &a->out, &a->wte);
     seo_rule_apart(&r, &a->out, &a->wpe);
     seo_rule_apart(&r, &a->out, &a->ids);
@@ -38,11 +50,36 @@ seo_err seo_rules_embedding_bwd(const seo_backend *on, const seo_embedding_bwd_a
         seo_rule_shape(&r, SEO_NAMED(a, groups), I32,
                        (seo_shape){"(seo_groups_size(B*T))", 1, {seo_groups_size(b * t)}});
     }
-    seo_rule_arg(&r, t <= a->dwpe.dims[0], "dwpe has %lld positions, dout %lld",
-                 (long long)a->dwpe.dims[0], (long long)t);
+    seo_rule_arg(&r, a->first_position >= 0 && a->first_position <= a->dwpe.dims[0] - t,
+                 "dwpe has %lld positions, dout %lld from %lld on", (long long)a->dwpe.dims[0],
+                 (long long)t, (long long)a->first_position);
+    rule_types(&r, SEO_NAMED(a, types), SEO_NAMED(a, dwtt), F32, a->dout.dims);
+    seo_rule_apart(&r, &a->dwtt, &a->dout);
     seo_rule_apart(&r, &a->dwte, &a->dout);
     seo_rule_apart(&r, &a->dwpe, &a->dout);
     seo_rule_apart(&r, &a->dwte, &a->dwpe);
+    return r.err;
+}
+
+seo_err seo_rules_gather_rows(const seo_backend *on, const seo_gather_rows_args *a) {
+    seo_rules r = {.op = "gather_rows", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
+    const int64_t n = seo_tensor_count(&a->index), c = seo_last_dim(&a->inp);
+    seo_rule_given(&r, SEO_NAMED(a, index), I32);
+    seo_rule_folded(&r, SEO_NAMED(a, out), s, (seo_shape){"(N, C)", 2, {n, c}});
+    seo_rule_apart(&r, &a->out, &a->inp);
+    seo_rule_apart(&r, &a->out, &a->index);
+    return r.err;
+}
+
+seo_err seo_rules_scatter_rows(const seo_backend *on, const seo_scatter_rows_args *a) {
+    seo_rules r = {.op = "scatter_rows", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
+    const int64_t n = seo_tensor_count(&a->index), c = seo_last_dim(&a->out);
+    seo_rule_given(&r, SEO_NAMED(a, index), I32);
+    seo_rule_folded(&r, SEO_NAMED(a, inp), s, (seo_shape){"(N, C)", 2, {n, c}});
+    seo_rule_apart(&r, &a->out, &a->inp);
+    seo_rule_apart(&r, &a->out, &a->index);
     return r.err;
 }
 

@@ -40,6 +40,24 @@ seo_err seo_rules_gelu_bwd(const seo_backend *on, const seo_gelu_bwd_args *a) {
     return r.err;
 }
 
+seo_err seo_rules_tanh_fwd(const seo_backend *on, const seo_tanh_fwd_args *a) {
+    seo_rules r = {.op = "tanh_fwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, inp));
+    seo_rule_same(&r, SEO_NAMED(a, out), s, SEO_NAMED(a, inp));
+    seo_rule_apart_or_same(&r, &a->out, &a->inp);
+    return r.err;
+}
+
+seo_err seo_rules_tanh_bwd(const seo_backend *on, const seo_tanh_bwd_args *a) {
+    seo_rules r = {.op = "tanh_bwd", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
+    seo_rule_same(&r, SEO_NAMED(a, dout), s, SEO_NAMED(a, out));
+    seo_rule_same(&r, SEO_NAMED(a, dinp), s, SEO_NAMED(a, out));
+    seo_rule_apart_or_same(&r, &a->dinp, &a->dout);
+    seo_rule_apart(&r, &a->dinp, &a->out);
+    return r.err;
+}
+
 seo_err seo_rules_add(const seo_backend *on, const seo_add_args *a) {
     seo_rules r = {.op = "add", .on = on};
     const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
@@ -104,6 +122,64 @@ seo_err seo_rules_cross_entropy(const seo_backend *on, const seo_cross_entropy_a
     seo_rule_apart(&r, &a->loss, &a->logits);
     seo_rule_apart(&r, &a->loss, &a->targets);
     seo_rule_apart(&r, &a->logits, &a->targets);
+    return r.err;
+}
+
+static void rule_distill_scalars(seo_rules *r, const seo_distill_cross_entropy_args *a) {
+    const int64_t least = seo_min_i64(seo_last_dim(&a->student), seo_last_dim(&a->teacher));
+    seo_rule_arg(r, a->vocab_size >= 1 && a->vocab_size <= least,
+                 "vocab_size must be between 1 and the fewer columns of student and teacher, %lld, "
+                 "is %lld",
+                 (long long)least, (long long)a->vocab_size);
+    seo_rule_arg(r, a->temperature > 0 && isfinite(a->temperature),
+                 "temperature must be above 0, is %g", (double)a->temperature);
+    seo_rule_arg(r, isfinite(a->hard_weight) && isfinite(a->soft_weight),
+                 "the weights must be finite, are %g and %g", (double)a->hard_weight,
+                 (double)a->soft_weight);
+    seo_rule_arg(r, isfinite(a->grad_scale), "grad_scale must be finite, is %g",
+                 (double)a->grad_scale);
+}
+
+seo_err seo_rules_distill_cross_entropy(const seo_backend *on,
+                                        const seo_distill_cross_entropy_args *a) {
+    seo_rules r = {.op = "distill_cross_entropy", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, student));
+    const int64_t rows = seo_folded_rows(&a->student);
+    const seo_shape per_row = {"(R)", 1, {rows}};
+    seo_rule_folded(&r, SEO_NAMED(a, teacher), s,
+                    (seo_shape){"(R, P')", 2, {rows, seo_last_dim(&a->teacher)}});
+    seo_rule_folded(&r, SEO_NAMED(a, loss), F32, per_row);
+    if (seo_tensor_given(&a->hard)) seo_rule_folded(&r, SEO_NAMED(a, hard), F32, per_row);
+    seo_rule_folded(&r, SEO_NAMED(a, targets), I32, per_row);
+    if (seo_tensor_given(&a->counts)) seo_rule_folded(&r, SEO_NAMED(a, counts), I32, per_row);
+    rule_distill_scalars(&r, a);
+    seo_rule_apart(&r, &a->student, &a->teacher);
+    seo_rule_apart(&r, &a->student, &a->targets);
+    seo_rule_apart(&r, &a->student, &a->counts);
+    seo_rule_apart(&r, &a->loss, &a->student);
+    seo_rule_apart(&r, &a->loss, &a->hard);
+    seo_rule_apart(&r, &a->hard, &a->student);
+    return r.err;
+}
+
+seo_err seo_rules_cosine_loss(const seo_backend *on, const seo_cosine_loss_args *a) {
+    seo_rules r = {.op = "cosine_loss", .on = on};
+    const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, a));
+    const int64_t rows = seo_folded_rows(&a->a);
+    const seo_shape rows_c = {"(R, C)", 2, {rows, seo_last_dim(&a->a)}},
+                    per_row = {"(R)", 1, {rows}};
+    seo_rule_folded(&r, SEO_NAMED(a, b), s, rows_c);
+    seo_rule_folded(&r, SEO_NAMED(a, loss), F32, per_row);
+    if (seo_tensor_given(&a->da)) seo_rule_folded(&r, SEO_NAMED(a, da), s, rows_c);
+    if (seo_tensor_given(&a->counts)) seo_rule_folded(&r, SEO_NAMED(a, counts), I32, per_row);
+    seo_rule_arg(&r, isfinite(a->weight) && isfinite(a->grad_scale),
+                 "weight and grad_scale must be finite, are %g and %g", (double)a->weight,
+                 (double)a->grad_scale);
+    seo_rule_apart(&r, &a->loss, &a->a);
+    seo_rule_apart(&r, &a->loss, &a->b);
+    seo_rule_apart(&r, &a->da, &a->a);
+    seo_rule_apart(&r, &a->da, &a->b);
+    seo_rule_apart(&r, &a->da, &a->loss);
     return r.err;
 }
 

@@ -1,4 +1,4 @@
-/* GELU in both forms. */
+/* GELU in both forms, and tanh. */
 #include <stddef.h>
 
 #include "base/check.h"
@@ -89,6 +89,44 @@ seo_err SEO_CPU_FN(gelu_bwd)(seo_device *dev, const seo_gelu_bwd_args *a) {
             gelu_chunk(dinp + c, dout + c, inp + c, n, SEO_GELU_TANH);
         else
             gelu_chunk(dinp + c, dout + c, inp + c, n, SEO_GELU_ERF);
+    }
+    return SEO_OK;
+}
+
+/* dout is NULL in the forward; x is the input there, and tanh of it in the backward. */
+SEO_INLINE seo_vf tanh_value(seo_vf x, seo_vf dout, bool backward) {
+    return backward ? dout * (1.0f - x * x) : seo_vtanh(x);
+}
+
+SEO_INLINE void tanh_chunk(float *out, const float *dout, const float *x, int64_t count) {
+    const bool backward = dout != NULL;
+    int64_t i = 0;
+    for (; i + SEO_VWIDTH <= count; i += SEO_VWIDTH) {
+        const seo_vf g = backward ? seo_vload(dout + i) : (seo_vf){0};
+        seo_vstore(out + i, tanh_value(seo_vload(x + i), g, backward));
+    }
+    const seo_vf g = backward ? seo_vload_n(dout + i, count - i) : (seo_vf){0};
+    seo_vstore_n(out + i, tanh_value(seo_vload_n(x + i, count - i), g, backward), count - i);
+}
+
+seo_err SEO_CPU_FN(tanh_fwd)(seo_device *dev, const seo_tanh_fwd_args *a) {
+    const int64_t count = seo_tensor_count(&a->inp);
+    const float *inp = a->inp.data;
+    float *out = a->out.data;
+#pragma omp parallel for num_threads(seo_cpu_threads(dev, count * 4)) schedule(static)
+    for (int64_t c = 0; c < count; c += CHUNK) {
+        tanh_chunk(out + c, NULL, inp + c, seo_min_i64(CHUNK, count - c));
+    }
+    return SEO_OK;
+}
+
+seo_err SEO_CPU_FN(tanh_bwd)(seo_device *dev, const seo_tanh_bwd_args *a) {
+    const int64_t count = seo_tensor_count(&a->out);
+    const float *value = a->out.data, *dout = a->dout.data;
+    float *dinp = a->dinp.data;
+#pragma omp parallel for num_threads(seo_cpu_threads(dev, count)) schedule(static)
+    for (int64_t c = 0; c < count; c += CHUNK) {
+        tanh_chunk(dinp + c, dout + c, value + c, seo_min_i64(CHUNK, count - c));
     }
     return SEO_OK;
 }

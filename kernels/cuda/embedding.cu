@@ -1,8 +1,8 @@
-/* Token and position embeddings. The backward takes the rows grouped by id (base/groups.h), so that
- * each sum has one owner and one order. */
+/* Token, position and token type embeddings. The backward takes the rows grouped by id
+ * (base/groups.h), so that each sum has one owner and one order. */
 #include <math.h>
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/column_parts.cuh"
 
 enum { EMBEDDING_THREADS = 256, EMBEDDING_WARPS = EMBEDDING_THREADS / WARP };
 
@@ -12,14 +12,16 @@ template <class T> struct embedding_rows {
     T *out;
     const int32_t *ids;
     const T *wte, *wpe; /* wpe from the first position on */
-    int64_t rows, positions, columns, vocab;
+    const int32_t *types;
+    const T *wtt; /* null, like types: there are none */
+    int64_t rows, positions, columns, vocab, type_count;
     int32_t *fault;
 };
 
 /* One warp a row, N columns a lane at a time; grid-stride over the rows. The sum is rounded once. A
- * row whose id is outside the table becomes NaN, and the fault is reported. N = SPAN demands rows
- * that begin at multiples of 16 bytes. No shared memory. Bound: one element's bytes an element
- * written, and as much read of wte where rows do not repeat. */
+ * row whose id or type is outside its table becomes NaN, and the fault is reported. N = SPAN
+ * demands rows that begin at multiples of 16 bytes. No shared memory. Bound: one element's bytes an
+ * element written, and as much read of wte where rows do not repeat. */
 template <int N, class T>
 __global__ void __launch_bounds__(EMBEDDING_THREADS, ELEMENT_RESIDENT)
     embedding_fwd_kernel(const embedding_rows<T> a) {
@@ -27,9 +29,13 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS, ELEMENT_RESIDENT)
     const int64_t step = threads_of_grid() / WARP;
     for (int64_t row = thread_of_grid() / WARP; row < a.rows; row += step) {
         const int64_t id = a.ids[row];
-        const bool known = id >= 0 && id < a.vocab;
-        if (!known && lane == 0) *a.fault = SEO_CUDA_FAULT_EMBEDDING_ID;
+        const int64_t type = a.types ? a.types[row] : 0;
+        const bool has_token = id >= 0 && id < a.vocab, has_type = type >= 0 && type < a.type_count;
+        if (!has_token && lane == 0) *a.fault = SEO_CUDA_FAULT_EMBEDDING_ID;
+        if (!has_type && lane == 0) *a.fault = SEO_CUDA_FAULT_TOKEN_TYPE;
+        const bool known = has_token && has_type;
         const T *token = a.wte + (known ? id : 0) * a.columns;
+        const T *of_type = a.wtt + (known ? type : 0) * a.columns;
         const T *position = a.wpe + row % a.positions * a.columns;
         for (int64_t c = lane * N; c < a.columns; c += WARP * N) {
             float x[N], y[N];
@@ -37,6 +43,11 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS, ELEMENT_RESIDENT)
             load_f32(y, position + c);
 #pragma unroll
             for (int i = 0; i < N; i++) x[i] = known ? x[i] + y[i] : NAN;
+            if (a.wtt) {
+                load_f32(y, of_type + c);
+#pragma unroll
+                for (int i = 0; i < N; i++) x[i] += y[i];
+            }
             store_f32(a.out + row * a.columns + c, x);
         }
     }
@@ -49,12 +60,15 @@ static cudaError_t embedding_fwd(seo_device *dev, const seo_embedding_fwd_args *
                                  (const int32_t *)a->ids.data,
                                  (const T *)a->wte.data,
                                  (const T *)a->wpe.data + a->first_position * columns,
+                                 (const int32_t *)a->types.data,
+                                 (const T *)a->wtt.data,
                                  a->out.dims[0] * a->out.dims[1],
                                  a->out.dims[1],
                                  columns,
                                  a->wte.dims[0],
+                                 a->types.data ? a->wtt.dims[0] : 1,
                                  seo_cuda_of(dev)->fault};
-    const bool spans = columns % SPAN == 0 && spans_fit(x.out, x.wte, x.wpe);
+    const bool spans = columns % SPAN == 0 && spans_fit(x.out, x.wte, x.wpe, x.wtt);
     return seo_launch(grid_over(dev, x.rows, EMBEDDING_WARPS, EMBEDDING_THREADS),
                       spans ? embedding_fwd_kernel<SPAN, T> : embedding_fwd_kernel<1, T>, x);
 }
@@ -170,6 +184,53 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS, ELEMENT_RESIDENT)
     }
 }
 
+enum { TYPE_ROWS_LEAST = 64 };
+
+/* A block of rows' sums for each type. Block (x, y, k) has 256 N columns of tile x, N a thread, and
+ * adds the rows of row block y whose type is k in ascending order, 0 where there is none. A type
+ * outside the table belongs to no k; the first column's thread of k = 0 reports it. N = SPAN
+ * demands rows that begin at multiples of 16 bytes. No shared memory. Bound: one element's bytes an
+ * element of dout, and 4 bytes a row for each type and tile. */
+template <int N, class T>
+__global__ void __launch_bounds__(EMBEDDING_THREADS, ELEMENT_RESIDENT)
+    embedding_types_kernel(float *parts, const T *dout, const int32_t *types, column_plan plan,
+                           int64_t rows, int64_t columns, int32_t *fault) {
+    const int64_t column = thread_of_grid() * N;
+    const int64_t from = blockIdx.y * plan.rows, end = min(rows, from + plan.rows);
+    const int type = (int)blockIdx.z, type_count = (int)gridDim.z;
+    if (column >= columns) return;
+    float total[N] = {};
+    for (int64_t r = from; r < end; r++) {
+        const int is = types[r];
+        if (column == 0 && type == 0 && (is < 0 || is >= type_count)) {
+            *fault = SEO_CUDA_FAULT_TOKEN_TYPE;
+        }
+        if (is != type) continue;
+        float x[N];
+        load_f32(x, dout + r * columns + column);
+#pragma unroll
+        for (int i = 0; i < N; i++) total[i] += x[i];
+    }
+    float *part = parts + blockIdx.y * plan.part + type * columns + column;
+#pragma unroll
+    for (int i = 0; i < N; i++) part[i] = total[i];
+}
+
+template <int N, class T>
+static cudaError_t embedding_types(seo_device *dev, const seo_embedding_bwd_args *a) {
+    const int64_t columns = a->dout.dims[2], rows = a->dout.dims[0] * a->dout.dims[1];
+    const int64_t sums = seo_tensor_count(&a->dwtt);
+    const column_plan plan = plan_columns(rows, sums, TYPE_ROWS_LEAST);
+    const int64_t tiles = seo_div_up(columns, EMBEDDING_THREADS * N);
+    const seo_grid grid = {dim3((unsigned)tiles, (unsigned)plan.blocks, (unsigned)a->dwtt.dims[0]),
+                           dim3(EMBEDDING_THREADS), 0, seo_cuda_of(dev)->stream};
+    const cudaError_t queued = seo_launch(grid, embedding_types_kernel<N, T>, (float *)dev->scratch,
+                                          (const T *)a->dout.data, (const int32_t *)a->types.data,
+                                          plan, rows, columns, seo_cuda_of(dev)->fault);
+    if (queued != cudaSuccess) return queued;
+    return add_column_parts(dev, plan, {{(float *)a->dwtt.data, nullptr, nullptr}, 1, sums});
+}
+
 /* The grid of a kernel whose work only the device knows: at most `most` pieces or joins. */
 template <int N, class T>
 static cudaError_t launch_slice(seo_device *dev, void (*kernel)(const embedding_slice<T>),
@@ -205,10 +266,12 @@ static cudaError_t embedding_bwd(seo_device *dev, const seo_embedding_bwd_args *
         queued = launch_slice<N>(dev, embedding_joins_kernel<N, T>, slice, joins);
     }
     if (queued != cudaSuccess) return queued;
-    return seo_launch(
+    queued = seo_launch(
         grid_over(dev, seo_div_up(per_sequence, N), EMBEDDING_THREADS, EMBEDDING_THREADS),
-        embedding_positions_kernel<N, T>, (float *)a->dwpe.data, (const T *)a->dout.data,
-        a->dout.dims[0], per_sequence);
+        embedding_positions_kernel<N, T>, (float *)a->dwpe.data + a->first_position * columns,
+        (const T *)a->dout.data, a->dout.dims[0], per_sequence);
+    if (queued != cudaSuccess || !seo_tensor_given(&a->types)) return queued;
+    return embedding_types<N, T>(dev, a);
 }
 
 seo_err seo_cuda_embedding_bwd(seo_device *dev, const seo_embedding_bwd_args *a) {
@@ -224,6 +287,12 @@ seo_err seo_cuda_embedding_bwd(seo_device *dev, const seo_embedding_bwd_args *a)
                         "embedding_bwd: %lld rows at a time are more than the CUDA backend takes: "
                         "use a smaller micro-batch",
                         (long long)rows);
+    }
+    if (seo_tensor_bytes(&a->dwtt) > SEO_CUDA_SCRATCH_BYTES) {
+        return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                        "embedding_bwd: %lld token types of %lld columns are more than the CUDA "
+                        "backend takes",
+                        (long long)a->dwtt.dims[0], (long long)columns);
     }
     const bool spans =
         columns % SPAN == 0 && room >= SPAN && spans_fit(a->dwte.data, a->dwpe.data, a->dout.data);

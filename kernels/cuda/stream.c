@@ -25,6 +25,9 @@ seo_err seo_cuda_check(cudaError_t result, const char *what) {
 static const char *fault_text(int32_t fault) {
     switch ((seo_cuda_fault)fault) {
     case SEO_CUDA_FAULT_EMBEDDING_ID: return "embedding: an id outside the embedding table";
+    case SEO_CUDA_FAULT_TOKEN_TYPE: return "embedding: a token type outside its table";
+    case SEO_CUDA_FAULT_ROW:
+        return "gather_rows, scatter_rows: an index outside the rows that is not -1";
     case SEO_CUDA_FAULT_TARGET:
         return "cross_entropy: a target outside the vocabulary that is not the ignored one";
     case SEO_CUDA_FAULT_NONE: break;

@@ -1,4 +1,4 @@
-/* The residual addition, GELU, dropout and normal numbers. */
+/* The residual addition, GELU, tanh, dropout and normal numbers. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -153,6 +153,93 @@ void test_gelu_bwd(void **state) {
     (void)state;
     EACH_STORAGE(s) {
         for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) gelu_bwd_case(i, s);
+    }
+}
+
+static void run_tanh_fwd(op_run *on, const void *input, float *out) {
+    seo_tanh_fwd_args a = *(const seo_tanh_fwd_args *)input;
+    a.out = poisoned_s(on, a.out);
+    a.inp = to_device_s(on, a.inp);
+    must(seo_tanh_fwd(on->dev, &a));
+    out = to_host(on, &a.out, out);
+    a.out = a.inp; /* in place */
+    must(seo_tanh_fwd(on->dev, &a));
+    to_host(on, &a.out, out);
+}
+
+/* The CPU's tanh and CUDA's are right to 2 units of the last place, each two roundings. */
+static void tanh_fwd_case(int which, seo_dtype s) {
+    const int64_t n = g_counts[which / 4];
+    float *x = new_f32(n);
+    double *want = new_f64(2 * n), *bound = new_f64(2 * n);
+    gelu_inputs(x, n, which, s);
+    for (int64_t i = 0; i < n; i++) {
+        want[i] = want[n + i] = tanh((double)x[i]);
+        bound[i] = bound[n + i] = stored_bound(s, want[i], 4 * F32_ROUND * fabs(want[i]));
+    }
+    const seo_tanh_fwd_args a = {.out = seo_tensor_1d(NULL, SEO_DTYPE_F32, n),
+                                 .inp = seo_tensor_1d(x, SEO_DTYPE_F32, n)};
+    check_everywhere(&(op_case){"tanh_fwd", run_tanh_fwd, &a, 2 * n, want, bound, .storage = s});
+    free(x);
+    free(want);
+    free(bound);
+}
+
+void test_tanh_fwd(void **state) {
+    (void)state;
+    EACH_STORAGE(s) {
+        for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) tanh_fwd_case(i, s);
+    }
+}
+
+static void run_tanh_bwd(op_run *on, const void *input, float *out) {
+    seo_tanh_bwd_args a = *(const seo_tanh_bwd_args *)input;
+    a.dinp = poisoned_s(on, a.dinp);
+    a.dout = to_device_s(on, a.dout);
+    a.out = to_device_s(on, a.out);
+    must(seo_tanh_bwd(on->dev, &a));
+    out = to_host(on, &a.dinp, out);
+    a.dinp = a.dout; /* in place */
+    must(seo_tanh_bwd(on->dev, &a));
+    to_host(on, &a.dinp, out);
+}
+
+static double tanh_at(const double *x, const void *context) {
+    (void)context;
+    return tanh(x[0]);
+}
+
+/* From the output as it is stored: the slope 1 - out^2 of that number. */
+static void tanh_bwd_case(int which, seo_dtype s) {
+    const int64_t n = g_counts[which / 4];
+    float *x = new_f32(3 * n), *dout = x + n, *value = x + 2 * n;
+    double *want = new_f64(2 * n), *bound = new_f64(2 * n);
+    gelu_inputs(x, n, which, SEO_DTYPE_F32);
+    fill_uniform(dout, n, -2, 2, 23);
+    to_storage(dout, n, s);
+    for (int64_t i = 0; i < n; i++) {
+        double at = (double)x[i], exact = 1 - tanh(at) * tanh(at);
+        if (i < 64) check_gradient("tanh", tanh_at, NULL, &at, &exact, 1);
+        value[i] = stored(s, (float)tanh(at));
+        const double slope = 1 - (double)value[i] * (double)value[i];
+        want[i] = want[n + i] = (double)dout[i] * slope;
+        /* The square, which is at most 1, and the difference are rounded, then the product. */
+        const double off = fabs((double)dout[i]) * 2 * F32_ROUND + F32_ROUND * fabs(want[i]);
+        bound[i] = bound[n + i] = stored_bound(s, want[i], off);
+    }
+    const seo_tanh_bwd_args a = {.dinp = seo_tensor_1d(NULL, SEO_DTYPE_F32, n),
+                                 .dout = seo_tensor_1d(dout, SEO_DTYPE_F32, n),
+                                 .out = seo_tensor_1d(value, SEO_DTYPE_F32, n)};
+    check_everywhere(&(op_case){"tanh_bwd", run_tanh_bwd, &a, 2 * n, want, bound, .storage = s});
+    free(x);
+    free(want);
+    free(bound);
+}
+
+void test_tanh_bwd(void **state) {
+    (void)state;
+    EACH_STORAGE(s) {
+        for (int i = 0; i < 4 * SEO_COUNT_OF(g_counts); i++) tanh_bwd_case(i, s);
     }
 }
 

@@ -110,9 +110,22 @@ static void embedding(void **state) {
             "3 positions from 3 on are asked for, wpe has 5");
     REFUSES(embedding_fwd, ok, a.first_position = -1, SEO_ERR_ARG, "positions from -1");
     REFUSES(embedding_fwd, ok, a.first_position = INT64_MAX, SEO_ERR_ARG, "wpe has 5");
+    const seo_tensor types = i32(T(4, 2, 3));
+    REFUSES(embedding_fwd, ok, a.types = types, SEO_ERR_ARG, "types and wtt go together");
+    REFUSES(embedding_fwd, ok, a.wtt = T(5, 2, 4), SEO_ERR_ARG, "types and wtt go together");
+    REFUSES(embedding_fwd, ok, (a.types = types, a.wtt = T(5, 2, 5)), SEO_ERR_SHAPE,
+            "wtt must be (K, C) = (2, 4), is (2, 5)");
+    REFUSES(embedding_fwd, ok, (a.types = i32(T(4, 6)), a.wtt = T(5, 2, 4)), SEO_ERR_SHAPE,
+            "types must be (B, T)");
     const seo_embedding_bwd_args back = {
         .dwte = T(2, 7, 4), .dwpe = T(3, 5, 4), .dout = T(0, 2, 3, 4), .ids = i32(T(1, 2, 3))};
     REFUSES(embedding_bwd, back, a.dwpe = T(3, 2, 4), SEO_ERR_ARG, "dwpe has 2 positions");
+    REFUSES(embedding_bwd, back, a.first_position = 3, SEO_ERR_ARG,
+            "dwpe has 5 positions, dout 3 from 3 on");
+    REFUSES(embedding_bwd, back, a.first_position = -1, SEO_ERR_ARG, "from -1 on");
+    REFUSES(embedding_bwd, back, a.types = types, SEO_ERR_ARG, "types and dwtt go together");
+    REFUSES(embedding_bwd, back, (a.types = types, a.dwtt = bf16(T(5, 2, 4))), SEO_ERR_SHAPE,
+            "dwtt must be f32, is bf16");
     REFUSES(embedding_bwd, back, a.dwte = T(2, 7, 3), SEO_ERR_SHAPE, "dwte must be (V, C)");
     REFUSES(embedding_bwd, back, a.ids = i32(T(1, 6)), SEO_ERR_SHAPE, "ids must be (B, T)");
     REFUSES(embedding_bwd, back, a.groups = i32(T(4, 6)), SEO_ERR_SHAPE,
@@ -278,6 +291,60 @@ static void training(void **state) {
     REFUSES(adamw, adamw, a.first_index = -8, SEO_ERR_ARG, "is -8");
 }
 
+static void rows_by_number(void **state) {
+    (void)state;
+    const seo_gather_rows_args out_of = {
+        .out = T(0, 3, 4), .inp = T(1, 2, 5, 4), .index = i32(T(2, 3))};
+    REFUSES(gather_rows, out_of, a.out = T(0, 4, 4), SEO_ERR_SHAPE, "out must be (N, C) = (3, 4)");
+    REFUSES(gather_rows, out_of, a.out = T(0, 3, 5), SEO_ERR_SHAPE, "out must be (N, C) = (3, 4)");
+    REFUSES(gather_rows, out_of, a.index = T(2, 3), SEO_ERR_SHAPE, "index must be i32, is f32");
+    const seo_scatter_rows_args into = {
+        .out = T(0, 2, 5, 4), .inp = T(1, 3, 4), .index = i32(T(2, 3))};
+    REFUSES(scatter_rows, into, a.inp = T(1, 3, 5), SEO_ERR_SHAPE, "inp must be (N, C) = (3, 4)");
+    REFUSES(scatter_rows, into, a.index = i32(T(2, 2)), SEO_ERR_SHAPE,
+            "inp must be (N, C) = (2, 4), is (3, 4)");
+}
+
+static void distillation(void **state) {
+    (void)state;
+    const seo_distill_cross_entropy_args ok = {.loss = T(0, 3),
+                                               .student = T(1, 3, 8),
+                                               .teacher = T(2, 3, 6),
+                                               .targets = i32(T(3, 3)),
+                                               .vocab_size = 5,
+                                               .temperature = 1};
+    REFUSES(distill_cross_entropy, ok, a.teacher = T(2, 4, 6), SEO_ERR_SHAPE,
+            "teacher must be (R, P') = (3, 6)");
+    REFUSES(distill_cross_entropy, ok, a.targets = i32(T(3, 2)), SEO_ERR_SHAPE,
+            "targets must be (R) = (3), is (2)");
+    REFUSES(distill_cross_entropy, ok, a.hard = T(4, 2), SEO_ERR_SHAPE,
+            "hard must be (R) = (3), is (2)");
+    REFUSES(distill_cross_entropy, ok, a.counts = T(4, 3), SEO_ERR_SHAPE,
+            "counts must be i32, is f32");
+    REFUSES(distill_cross_entropy, ok, a.vocab_size = 7, SEO_ERR_ARG,
+            "vocab_size must be between 1 and the fewer columns of student and teacher, 6, is 7");
+    REFUSES(distill_cross_entropy, ok, a.vocab_size = 0, SEO_ERR_ARG, "is 0");
+    REFUSES(distill_cross_entropy, ok, a.temperature = 0, SEO_ERR_ARG,
+            "temperature must be above 0, is 0");
+    REFUSES(distill_cross_entropy, ok, a.soft_weight = NAN, SEO_ERR_ARG,
+            "the weights must be finite");
+    REFUSES(distill_cross_entropy, ok, a.grad_scale = INFINITY, SEO_ERR_ARG,
+            "grad_scale must be finite");
+    const seo_cosine_loss_args cosine = {
+        .loss = T(0, 3), .da = T(1, 3, 4), .a = T(2, 3, 4), .b = T(3, 3, 4)};
+    REFUSES(cosine_loss, cosine, a.b = T(3, 3, 5), SEO_ERR_SHAPE, "b must be (R, C) = (3, 4)");
+    REFUSES(cosine_loss, cosine, a.da = T(1, 4, 3), SEO_ERR_SHAPE, "da must be (R, C)");
+    REFUSES(cosine_loss, cosine, a.loss = T(0, 4), SEO_ERR_SHAPE, "loss must be (R) = (3)");
+    REFUSES(cosine_loss, cosine, a.counts = i32(T(4, 4)), SEO_ERR_SHAPE, "counts must be (R)");
+    REFUSES(cosine_loss, cosine, a.weight = NAN, SEO_ERR_ARG, "weight and grad_scale must be");
+    const seo_tanh_bwd_args tanh = {.dinp = T(0, 6), .dout = T(1, 6), .out = T(2, 6)};
+    REFUSES(tanh_bwd, tanh, a.dout = T(1, 5), SEO_ERR_SHAPE,
+            "tanh_bwd: dout must be shaped as out");
+    REFUSES(tanh_bwd, tanh, a.dinp = T(0, 2, 3), SEO_ERR_SHAPE, "dinp must be shaped as out");
+    const seo_tanh_fwd_args forward = {.out = T(0, 6), .inp = T(1, 6)};
+    REFUSES(tanh_fwd, forward, a.out = T(0, 7), SEO_ERR_SHAPE, "out must be shaped as inp");
+}
+
 /* The tensor that gives a call its storage type decides whether the CPU can do it at all. */
 static void bf16_where_there_is_none(void **state) {
     (void)state;
@@ -299,6 +366,12 @@ static void bf16_where_there_is_none(void **state) {
     UNSUPPORTED(attention_cached, out, .out = cube);
     UNSUPPORTED(gelu_fwd, inp, .inp = t);
     UNSUPPORTED(gelu_bwd, inp, .inp = t);
+    UNSUPPORTED(tanh_fwd, inp, .inp = t);
+    UNSUPPORTED(tanh_bwd, out, .out = t);
+    UNSUPPORTED(gather_rows, inp, .inp = t);
+    UNSUPPORTED(scatter_rows, out, .out = t);
+    UNSUPPORTED(distill_cross_entropy, student, .student = t);
+    UNSUPPORTED(cosine_loss, a, .a = t);
     UNSUPPORTED(add, out, .out = t);
     UNSUPPORTED(dropout, inp, .inp = t);
     UNSUPPORTED(cross_entropy, logits, .logits = t);
@@ -367,6 +440,8 @@ int main(void) {
         cmocka_unit_test(attention),
         cmocka_unit_test(elementwise),
         cmocka_unit_test(training),
+        cmocka_unit_test(rows_by_number),
+        cmocka_unit_test(distillation),
         cmocka_unit_test(bf16_where_there_is_none),
         cmocka_unit_test(bf16_in_all_or_none),
     };
