@@ -182,6 +182,26 @@ static void rule_heads(seo_rules *r, int64_t c, int64_t head_count, float scale)
     seo_rule_arg(r, scale > 0 && isfinite(scale), "scale must be above 0, is %g", (double)scale);
 }
 
+/* For queries of B sequences of T positions. */
+static void rule_mask(seo_rules *r, const seo_attention_mask *m, int64_t b, int64_t t) {
+    seo_rule_arg(r, m->window >= 0, "mask.window must be 0 (none) or more, is %lld",
+                 (long long)m->window);
+    seo_rule_arg(r, m->window == 0 || m->causal,
+                 "mask.window is %lld without mask.causal: only causal attention has a window",
+                 (long long)m->window);
+    if (!seo_tensor_given(&m->spans)) return;
+    seo_rule_shape(r, (seo_named){"mask.spans", &m->spans}, I32,
+                   (seo_shape){"(B, T, 2)", 3, {b, t, 2}});
+}
+
+static void rule_dropout(seo_rules *r, const seo_attention_dropout *d) {
+    seo_rule_arg(r, d->rate >= 0 && d->rate < 1, "dropout.rate must be in [0, 1), is %g",
+                 (double)d->rate);
+    if (!(d->rate > 0)) return;
+    seo_rule_shape(r, (seo_named){"dropout.place", &d->place}, I32,
+                   (seo_shape){"(SEO_PLACE_COUNT)", 1, {SEO_PLACE_COUNT}});
+}
+
 seo_err seo_rules_attention_fwd(const seo_backend *on, const seo_attention_fwd_args *a) {
     seo_rules r = {.op = "attention_fwd", .on = on};
     const seo_dtype s = seo_rule_storage(&r, SEO_NAMED(a, out));
@@ -191,7 +211,10 @@ seo_err seo_rules_attention_fwd(const seo_backend *on, const seo_attention_fwd_a
     seo_rule_shape(&r, SEO_NAMED(a, qkv), s, (seo_shape){"(B, T, 3C)", 3, {b, t, 3 * c}});
     rule_heads(&r, c, a->head_count, a->scale);
     seo_rule_shape(&r, SEO_NAMED(a, lse), F32, (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
+    rule_mask(&r, &a->mask, b, t);
+    rule_dropout(&r, &a->dropout);
     seo_rule_apart(&r, &a->out, &a->qkv);
+    seo_rule_apart(&r, &a->out, &a->mask.spans);
     seo_rule_apart(&r, &a->lse, &a->qkv);
     seo_rule_apart(&r, &a->lse, &a->out);
     return r.err;
@@ -210,6 +233,9 @@ seo_err seo_rules_attention_bwd(const seo_backend *on, const seo_attention_bwd_a
     seo_rule_shape(&r, SEO_NAMED(a, lse), F32, (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
     seo_rule_shape(&r, SEO_NAMED(a, delta), F32,
                    (seo_shape){"(B, H, T)", 3, {b, a->head_count, t}});
+    rule_mask(&r, &a->mask, b, t);
+    rule_dropout(&r, &a->dropout);
+    seo_rule_apart(&r, &a->dqkv, &a->mask.spans);
     seo_rule_apart(&r, &a->dqkv, &a->qkv);
     seo_rule_apart(&r, &a->dqkv, &a->dout);
     seo_rule_apart(&r, &a->dqkv, &a->out);
@@ -230,6 +256,8 @@ seo_err seo_rules_attention_cached(const seo_backend *on, const seo_attention_ca
     seo_rule_arg(&r, a->cached >= 0 && a->cached <= room - n,
                  "%lld cached and %lld new positions do not fit in a cache of %lld",
                  (long long)a->cached, (long long)n, (long long)room);
+    seo_rule_arg(&r, a->window >= 0, "window must be 0 (none) or more, is %lld",
+                 (long long)a->window);
     seo_rule_apart(&r, &a->out, &a->qkv);
     seo_rule_apart(&r, &a->cache_k, &a->qkv);
     seo_rule_apart(&r, &a->cache_v, &a->qkv);

@@ -2,11 +2,12 @@
  * each query, so no more than one block of scores exists at a time.
  *
  * A task is a span of queries of one head; it alone writes their output, in ascending order of
- * keys, so the bits do not depend on the number of threads. Blocks that the causal mask hides are
- * left out. Refuses: allocation; heads whose blocks do not fit the scratch. Sources: Milakov &
+ * keys, so the bits do not depend on the number of threads. Blocks that the mask hides are left
+ * out. Refuses: allocation; heads whose blocks do not fit the scratch. Sources: Milakov &
  * Gimelshein 2018 (online softmax), Dao et al. 2022 (tiles). */
 #include "kernels/cpu/attention.h"
 
+#include <float.h>
 #include <math.h>
 #include <omp.h>
 
@@ -15,6 +16,8 @@ typedef struct head {
     rows q, k, v, out;
     float *lse;    /* q.count; NULL: not wanted */
     int64_t ahead; /* position of query 0 less that of key 0 */
+    int64_t window;
+    drops drops;
     float scale;
     bool causal;
 } head;
@@ -48,15 +51,21 @@ static tiles tiles_init(float *at, int64_t width) {
 
 /* new_top and old_share of each query of the block at `first`. */
 static void raise_tops(tiles *w, int64_t first, const meeting *m, float scale) {
-    seo_vi lanes = seo_vlanes();
+    const seo_vf lowest = seo_vset(-INFINITY);
     for (int64_t i = 0; i < m->queries; i++) {
         const float *score = w->score + i * KEYS;
         seo_vf top = seo_vset(w->top[first + i]);
-        int64_t n = seen(m, i), j = 0;
-        for (; j + SEO_VWIDTH <= n; j += SEO_VWIDTH) top = seo_vmax(top, seo_vload(score + j));
-        if (j < n) {
-            seo_vi in = lanes < (int32_t)(n - j);
-            top = seo_vmax(top, seo_vselect(in, seo_vload(score + j), seo_vset(-INFINITY)));
+        const int64_t from = seen_from(m, i), to = seen_to(m, i);
+        int64_t j = from / SEO_VWIDTH * SEO_VWIDTH;
+        if (j < from) {
+            seo_vi in = lanes_within(j, from, to);
+            top = seo_vmax(top, seo_vselect(in, seo_vload(score + j), lowest));
+            j += SEO_VWIDTH;
+        }
+        for (; j + SEO_VWIDTH <= to; j += SEO_VWIDTH) top = seo_vmax(top, seo_vload(score + j));
+        if (j < to) {
+            seo_vi in = lanes_within(j, from, to);
+            top = seo_vmax(top, seo_vselect(in, seo_vload(score + j), lowest));
         }
         w->new_top[i] = seo_vmax_lane(top);
     }
@@ -66,24 +75,35 @@ static void raise_tops(tiles *w, int64_t first, const meeting *m, float scale) {
     }
 }
 
+/* The vector of scores at j, of which [from, to) are seen, becomes exp(scale score + offset). */
+SEO_INLINE seo_vf exponentiate_some(float *score, int64_t j, int64_t from, int64_t to, float scale,
+                                    seo_vf offset) {
+    seo_vf p = seo_vexp(seo_vload(score + j) * scale + offset);
+    p = (seo_vf)((seo_vi)p & lanes_within(j, from, to));
+    seo_vstore(score + j, p);
+    return p;
+}
+
 /* Scores become exp(scale (score - top)), 0 where not seen; the sums move on. */
 static void exponentiate(tiles *w, int64_t first, const meeting *m, float scale) {
-    seo_vi lanes = seo_vlanes();
     for (int64_t i = 0; i < m->queries; i++) {
         float *score = w->score + i * KEYS, *sums = w->sum + (first + i) * SEO_VWIDTH;
         seo_vf offset = seo_vset(-scale * w->new_top[i]);
         seo_vf sum = seo_vload(sums) * w->old_share[i];
-        int64_t n = seen(m, i), j = 0;
-        for (; j + SEO_VWIDTH <= n; j += SEO_VWIDTH) {
+        const int64_t from = seen_from(m, i), to = seen_to(m, i);
+        int64_t j = 0;
+        for (; j + SEO_VWIDTH <= from; j += SEO_VWIDTH) seo_vstore(score + j, (seo_vf){0});
+        if (j < from) {
+            sum += exponentiate_some(score, j, from, to, scale, offset);
+            j += SEO_VWIDTH;
+        }
+        for (; j + SEO_VWIDTH <= to; j += SEO_VWIDTH) {
             seo_vf p = seo_vexp(seo_vload(score + j) * scale + offset);
             seo_vstore(score + j, p);
             sum += p;
         }
-        if (j < n) {
-            seo_vf p = seo_vexp(seo_vload(score + j) * scale + offset);
-            p = (seo_vf)((seo_vi)p & (lanes < (int32_t)(n - j)));
-            seo_vstore(score + j, p);
-            sum += p;
+        if (j < to) {
+            sum += exponentiate_some(score, j, from, to, scale, offset);
             j += SEO_VWIDTH;
         }
         for (; j < KEYS; j += SEO_VWIDTH) seo_vstore(score + j, (seo_vf){0});
@@ -102,9 +122,10 @@ static void add_values(tiles *w, int64_t first, const meeting *m, int64_t width)
             seo_vstore(out + d, seo_vload(out + d) * share);
     }
     for (int64_t i = 0; i < m->queries; i += SEO_TILE_ROWS) {
+        const int64_t from = group_from(m, i);
         add_rows((rows){w->out + (first + i) * ld, ld, SEO_TILE_ROWS, ld},
-                 (seo_tile_a){w->score + i * KEYS, KEYS, 1}, (seo_tile_b){w->v, ld},
-                 seen_by_group(m, i));
+                 (seo_tile_a){w->score + i * KEYS + from, KEYS, 1},
+                 (seo_tile_b){w->v + from * ld, ld}, group_to(m, i) - from);
     }
 }
 
@@ -121,31 +142,77 @@ static void finish(const tiles *w, const head *h, int64_t first, int64_t count) 
     }
 }
 
-/* Queries [first, first + SPAN) of a head. */
-static void attend_span(const head *h, float *scratch, int64_t first) {
+/* Queries [first, first + count) of a head, at most SPAN. */
+static void attend_span(const head *h, float *scratch, int64_t first, int64_t count) {
     int64_t width = h->q.width;
     tiles w = tiles_init(scratch, width);
-    rows q = rows_from(h->q, first, SPAN);
-    pack_groups(w.q, SEO_TILE_ROWS, q, seo_round_up(q.count, SEO_TILE_ROWS));
-    memset(w.out, 0, (size_t)(SPAN * padded(width)) * sizeof(float));
-    memset(w.sum, 0, (size_t)SPAN * SEO_VWIDTH * sizeof(float));
-    for (int64_t i = 0; i < SPAN; i++) w.top[i] = -INFINITY;
-    int64_t key_end = h->causal ? h->ahead + first + q.count : h->k.count;
-    for (int64_t key = 0; key < key_end; key += KEYS) {
+    const int64_t lines = seo_round_up(count, SEO_TILE_ROWS);
+    pack_groups(w.q, SEO_TILE_ROWS, rows_from(h->q, first, count), lines);
+    memset(w.out, 0, (size_t)(lines * padded(width)) * sizeof(float));
+    memset(w.sum, 0, (size_t)(lines * SEO_VWIDTH) * sizeof(float));
+    /* Not minus infinity: a query may meet blocks of keys before it sees its first one. */
+    for (int64_t i = 0; i < SPAN; i++) w.top[i] = -FLT_MAX;
+    const int64_t key_end = h->causal ? h->ahead + first + count : h->k.count;
+    const int64_t oldest = seo_max_i64(0, h->ahead + first + 1 - h->window);
+    for (int64_t key = oldest / KEYS * KEYS; key < key_end; key += KEYS) {
         rows k = rows_from(h->k, key, KEYS);
         pack_groups(w.k, SEO_TILE_COLS, k, seo_round_up(k.count, SEO_TILE_COLS));
         copy_padded(w.v, rows_from(h->v, key, KEYS));
-        for (int64_t i = 0; i < q.count; i += QUERIES) {
-            meeting m = {seo_min_i64(QUERIES, q.count - i), k.count, h->ahead + first + i - key,
-                         h->causal};
-            if (seen(&m, m.queries - 1) == 0) continue;
+        for (int64_t i = 0; i < count; i += QUERIES) {
+            meeting m = {seo_min_i64(QUERIES, count - i), k.count, h->ahead + first + i - key,
+                         h->window, h->causal};
+            if (meets_nobody(&m)) continue;
             query_key_products(w.score, w.q + i * width, w.k, width, &m);
             raise_tops(&w, i, &m, h->scale);
             exponentiate(&w, i, &m, h->scale);
+            drop_seen(w.score, &h->drops, first + i, key, &m);
             add_values(&w, i, &m, width);
         }
     }
-    finish(&w, h, first, q.count);
+    finish(&w, h, first, count);
+}
+
+/* Queries [first, first + SPAN) of a sequence, part by part. */
+static void attend_parts(const head *h, const int32_t *spans, float *scratch, int64_t first) {
+    const int64_t end = seo_min_i64(first + SPAN, h->q.count);
+    for (int64_t t = first; t < end;) {
+        const part own = part_at(spans, t, h->q.count);
+        const int64_t length = own.end - own.begin, stop = seo_min_i64(own.end, end);
+        head alone = *h;
+        alone.q = rows_from(h->q, own.begin, length);
+        alone.k = rows_from(h->k, own.begin, length);
+        alone.v = rows_from(h->v, own.begin, length);
+        alone.out = rows_from(h->out, own.begin, length);
+        alone.lse = h->lse + own.begin;
+        alone.drops = drops_from(h->drops, own.begin);
+        attend_span(&alone, scratch, t - own.begin, stop - t);
+        t = stop;
+    }
+}
+
+seo_err SEO_CPU_FN(attention_check_spans)(const seo_attention_mask *mask) {
+    if (!seo_tensor_given(&mask->spans)) return SEO_OK;
+    const int64_t count = mask->spans.dims[1];
+    for (int64_t b = 0; b < mask->spans.dims[0]; b++) {
+        const int32_t *spans = spans_of(mask, b);
+        part own = {0, 0};
+        for (int64_t t = 0; t < count; t++) {
+            const part told = part_at(spans, t, count);
+            const bool fresh = t == own.end;
+            const bool right = fresh ? told.begin == t && told.end > t && told.end <= count
+                                     : told.begin == own.begin && told.end == own.end;
+            if (!right) {
+                return SEO_FAIL(SEO_ERR_ARG,
+                                "attention: mask.spans says [%lld, %lld) of position %lld of "
+                                "sequence %lld; parts must lie in order, tile the %lld positions, "
+                                "and be the same for all positions of a part",
+                                (long long)told.begin, (long long)told.end, (long long)t,
+                                (long long)b, (long long)count);
+            }
+            own = told;
+        }
+    }
+    return SEO_OK;
 }
 
 static seo_err check_width(int64_t width) {
@@ -160,7 +227,9 @@ seo_err SEO_CPU_FN(attention_fwd)(seo_device *dev, const seo_attention_fwd_args 
     int64_t positions = a->out.dims[1], channels = a->out.dims[2], heads = a->head_count;
     int64_t width = channels / heads, spans = seo_div_up(positions, SPAN);
     seo_err err = check_width(width);
+    if (err == SEO_OK) err = SEO_CPU_FN(attention_check_spans)(&a->mask);
     if (err != SEO_OK) return err;
+    const drops first = drops_of(&a->dropout, heads, positions);
 #pragma omp parallel for num_threads(dev->threads) schedule(dynamic)
     for (int64_t task = 0; task < a->out.dims[0] * heads * spans; task++) {
         int64_t pair = task / spans, at = pair % heads * width;
@@ -171,9 +240,13 @@ seo_err SEO_CPU_FN(attention_fwd)(seo_device *dev, const seo_attention_fwd_args 
                   .v = {q.data + 2 * channels, q.ld, q.count, width},
                   .out = head_rows(&a->out, pair / heads, at, width),
                   .lse = (float *)a->lse.data + pair * positions,
+                  .window = window_or_all(a->mask.window),
+                  .drops = first,
                   .scale = a->scale,
                   .causal = a->mask.causal};
-        attend_span(&h, seo_cpu_scratch(dev, omp_get_thread_num()), span * SPAN);
+        h.drops.first += pair * positions * positions;
+        attend_parts(&h, spans_of(&a->mask, pair / heads),
+                     seo_cpu_scratch(dev, omp_get_thread_num()), span * SPAN);
     }
     return SEO_OK;
 }
@@ -206,10 +279,13 @@ seo_err SEO_CPU_FN(attention_cached)(seo_device *dev, const seo_attention_cached
                   .v = head_rows(&a->cache_v, pair / heads, at, width),
                   .out = head_rows(&a->out, pair / heads, at, width),
                   .ahead = a->cached,
+                  .window = window_or_all(a->window),
                   .scale = a->scale,
                   .causal = true};
         h.k.count = h.v.count = a->cached + a->out.dims[1];
-        attend_span(&h, seo_cpu_scratch(dev, omp_get_thread_num()), task % spans * SPAN);
+        const int64_t first = task % spans * SPAN;
+        attend_span(&h, seo_cpu_scratch(dev, omp_get_thread_num()), first,
+                    seo_min_i64(SPAN, h.q.count - first));
     }
     return SEO_OK;
 }

@@ -200,6 +200,12 @@ seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float
     return SEO_OK;
 }
 
+seo_err seo_cuda_attention_plain(const seo_attention_mask *mask, const seo_attention_dropout *d) {
+    if (!seo_tensor_given(&mask->spans) && mask->window == 0 && !(d->rate > 0)) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_UNSUPPORTED, "attention: the CUDA kernels have no spans, windows and "
+                                         "dropout; use the CPU");
+}
+
 bool seo_cuda_attention_aligned(const seo_tensor *x, int64_t width) {
     return width % 8 == 0 && (uintptr_t)x->data % 16 == 0;
 }
@@ -218,6 +224,8 @@ static const fwd_variant VARIANTS[] = {VARIANT(32, true),  VARIANT(64, true),  V
 #undef VARIANT
 
 seo_err seo_cuda_attention_fwd(seo_device *dev, const seo_attention_fwd_args *a) {
+    const seo_err plain = seo_cuda_attention_plain(&a->mask, &a->dropout);
+    if (plain != SEO_OK) return plain;
     if (a->out.dtype == SEO_DTYPE_F32) return seo_cuda_attention_fwd_f32(dev, a);
     attention_shape shape;
     seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal,

@@ -263,6 +263,8 @@ SEO_DEVICE void store_rows(const head_rows<bf16> &to, int32_t first,
 /* The problem for one block for every `tile` rows; refuses what the grid cannot hold. */
 seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float scale, bool causal,
                                 int32_t tile, attention_shape *shape);
+/* SEO_ERR_UNSUPPORTED unless the mask is causal or none, and there is no dropout. */
+seo_err seo_cuda_attention_plain(const seo_attention_mask *mask, const seo_attention_dropout *d);
 /* True when rows of this width at this address can be moved in pieces of 16 bytes. */
 bool seo_cuda_attention_aligned(const seo_tensor *x, int64_t width);
 

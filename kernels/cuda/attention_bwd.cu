@@ -340,6 +340,8 @@ static seo_err launch_part(seo_device *dev, const seo_attention_bwd_args *a, con
 }
 
 seo_err seo_cuda_attention_bwd(seo_device *dev, const seo_attention_bwd_args *a) {
+    const seo_err plain = seo_cuda_attention_plain(&a->mask, &a->dropout);
+    if (plain != SEO_OK) return plain;
     const int64_t width = a->out.dims[2] / a->head_count;
     const bool f32 = a->out.dtype == SEO_DTYPE_F32;
     bool aligned = true;

@@ -310,5 +310,9 @@ template <class S> static seo_err cached(seo_device *dev, const seo_attention_ca
 }
 
 seo_err seo_cuda_attention_cached(seo_device *dev, const seo_attention_cached_args *a) {
+    const seo_attention_mask mask = {{}, a->window, true};
+    const seo_attention_dropout none = {};
+    const seo_err plain = seo_cuda_attention_plain(&mask, &none);
+    if (plain != SEO_OK) return plain;
     return a->out.dtype == SEO_DTYPE_F32 ? cached<float>(dev, a) : cached<bf16>(dev, a);
 }
