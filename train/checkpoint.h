@@ -62,8 +62,12 @@ typedef struct seo_ckpt_state {
     char config_hash[33];             /* seo_config_hash */
     char data_sha256[SEO_SHA256_HEX]; /* of the dataset's manifest */
     char tokenizer_sha256[SEO_SHA256_HEX]; /* "" when unknown */
-    int64_t bad_in_row;                    /* steps left out since the last good one */
-    int64_t spike_count;                   /* of spike_window; what lies beyond is not saved */
+    /* The checkpoint whose parameters the run began from: its folder, and the hash of its manifest.
+     * "": random ones. */
+    char base_path[SEO_PATH_MAX];
+    char base_hash[SEO_XXH128_HEX];
+    int64_t bad_in_row;  /* steps left out since the last good one */
+    int64_t spike_count; /* of spike_window; what lies beyond is not saved */
     double
         spike_window[SEO_CKPT_SPIKE_MAX]; /* losses the spike detector compares with, bit exact */
 } seo_ckpt_state;
@@ -129,6 +133,7 @@ void seo_ckpt_close(seo_ckpt *ckpt);
 const seo_ckpt_state *seo_ckpt_state_of(const seo_ckpt *ckpt);
 int64_t seo_ckpt_part_count(const seo_ckpt *ckpt); /* ranks that wrote it */
 const char *seo_ckpt_path(const seo_ckpt *ckpt);   /* of the step-... folder */
+const char *seo_ckpt_hash(const seo_ckpt *ckpt);   /* of its manifest, which covers every byte */
 int64_t seo_ckpt_tensor_count(const seo_ckpt *ckpt);
 /* Name and shape of tensor i; data is NULL. Manifest order. */
 seo_ckpt_tensor seo_ckpt_tensor_at(const seo_ckpt *ckpt, int64_t index);

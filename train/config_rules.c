@@ -342,8 +342,7 @@ static void rule_later(seo_rules *rules) {
     const struct {
         const char *path;
         bool used;
-    } table[] = {{"checkpoint.init_from", c->checkpoint.init_from[0] != '\0'},
-                 {"data.document_mask", c->data.document_mask},
+    } table[] = {{"data.document_mask", c->data.document_mask},
                  {"model.attention_dropout", c->model.attention_dropout > 0},
                  {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0},
                  {"optimizer.bias_correction", !c->optimizer.bias_correction},

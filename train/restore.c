@@ -38,23 +38,36 @@ static seo_tensor run_of(const seo_param_set *set, int64_t at, int64_t count) {
                          count);
 }
 
-static void add_row(seo_restore_list *list, const seo_param_set *set, int64_t row, int64_t values) {
+/* What this rank saves of the last tensor. */
+static void add_saved(seo_restore_list *list, const seo_param_set *set, int64_t row) {
     seo_shard_piece piece;
-    const int64_t tensor = list->count - 1;
-    const bool any = seo_shards_piece(set->shards, set->layout, row, &piece);
-    if (any) {
-        list->saved_at[list->saved_count] = run_of(set, piece.at, piece.count);
-        list->saved[list->saved_count++] =
-            (seo_ckpt_range){.tensor = tensor, .offset = piece.offset, .count = piece.count};
-    }
+    if (!seo_shards_piece(set->shards, set->layout, row, &piece)) return;
+    list->saved_at[list->saved_count] = run_of(set, piece.at, piece.count);
+    list->saved[list->saved_count++] =
+        (seo_ckpt_range){.tensor = list->count - 1, .offset = piece.offset, .count = piece.count};
+}
+
+/* What it reads: of the first `values` of it. */
+static void add_read(seo_restore_list *list, const seo_param_set *set, int64_t row,
+                     int64_t values) {
+    seo_shard_piece piece = {.count = values};
     if (set->layout == SEO_LAYOUT_WHOLE) {
-        const int64_t at = seo_shards_row_at(set->shards, set->layout, row);
-        list->read_to[list->read_count] = run_of(set, at, values);
-        list->read[list->read_count++] = (seo_ckpt_range){.tensor = tensor, .count = values};
-    } else if (any) {
-        list->read_to[list->read_count] = list->saved_at[list->saved_count - 1];
-        list->read[list->read_count++] = list->saved[list->saved_count - 1];
+        piece.at = seo_shards_row_at(set->shards, set->layout, row);
+    } else if (!seo_shards_piece(set->shards, set->layout, row, &piece)) {
+        return;
     }
+    piece.count = seo_min_i64(piece.count, values - piece.offset);
+    if (piece.count <= 0) return;
+    list->read_to[list->read_count] = run_of(set, piece.at, piece.count);
+    list->read[list->read_count++] =
+        (seo_ckpt_range){.tensor = list->count - 1, .offset = piece.offset, .count = piece.count};
+}
+
+static void name_tensor(seo_ckpt_tensor *out, const char *prefix, const seo_param *param) {
+    *out = (seo_ckpt_tensor){.rank = param->rank};
+    const int length = snprintf(out->name, sizeof out->name, "%s/%s", prefix, param->name);
+    SEO_ASSERT(length > 0 && (size_t)length < sizeof out->name);
+    for (int32_t d = 0; d < param->rank; d++) out->dims[d] = param->dims[d];
 }
 
 seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_params *params,
@@ -64,12 +77,36 @@ seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_pa
     if (err != SEO_OK) return err;
     for (int64_t row = 0; row < params->count; row++) {
         const seo_param *param = &params->items[row];
-        seo_ckpt_tensor *out = &list->tensors[list->count++];
-        *out = (seo_ckpt_tensor){.rank = param->rank};
-        const int length = snprintf(out->name, sizeof out->name, "%s/%s", prefix, param->name);
-        SEO_ASSERT(length > 0 && (size_t)length < sizeof out->name);
-        for (int32_t d = 0; d < param->rank; d++) out->dims[d] = param->dims[d];
-        add_row(list, set, row, seo_param_elements(param));
+        name_tensor(&list->tensors[list->count++], prefix, param);
+        add_saved(list, set, row);
+        add_read(list, set, row, seo_param_elements(param));
+    }
+    return SEO_OK;
+}
+
+bool seo_restore_find(const seo_ckpt *ckpt, const seo_param *param, seo_ckpt_tensor *out) {
+    seo_ckpt_tensor wanted;
+    name_tensor(&wanted, "parameters", param);
+    for (int64_t i = 0; i < seo_ckpt_tensor_count(ckpt); i++) {
+        *out = seo_ckpt_tensor_at(ckpt, i);
+        if (strcmp(out->name, wanted.name) == 0) return true;
+    }
+    return false;
+}
+
+seo_err seo_restore_add_common(seo_restore_list *list, const seo_params *params,
+                               const seo_param_set *set, const seo_ckpt *ckpt) {
+    SEO_ASSERT(set->shards && set->layout != SEO_LAYOUT_WINDOWS);
+    const seo_err err = make_room(list, params->count);
+    if (err != SEO_OK) return err;
+    for (int64_t row = 0; row < params->count; row++) {
+        const seo_param *param = &params->items[row];
+        seo_ckpt_tensor *out = &list->tensors[list->count];
+        if (!seo_restore_find(ckpt, param, out)) continue;
+        SEO_ASSERT(out->rank == param->rank && (out->rank == 1 || out->dims[1] == param->dims[1]));
+        list->count++;
+        const int64_t width = param->rank == 2 ? param->dims[1] : 1;
+        add_read(list, set, row, seo_min_i64(out->dims[0], param->dims[0]) * width);
     }
     return SEO_OK;
 }

@@ -2,6 +2,7 @@
  * tensors of a run. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -56,6 +57,13 @@ typedef struct seo_restore_list {
  * and saves its chunk; in the whole layout it reads everything and saves its chunk. */
 seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_params *params,
                         const seo_param_set *set);
+/* The tensor of a parameter in a checkpoint, in the shape it has there; false: it is not in it. */
+bool seo_restore_find(const seo_ckpt *ckpt, const seo_param *param, seo_ckpt_tensor *out);
+/* Adds, for reading alone, what a checkpoint of another model has of a bound set: the parameters of
+ * the same names, of matrices of another height the first rows. Widths are the same (the caller
+ * has seen to it). */
+seo_err seo_restore_add_common(seo_restore_list *list, const seo_params *params,
+                               const seo_param_set *set, const seo_ckpt *ckpt);
 void seo_restore_list_free(seo_restore_list *list);
 /* Reads what this rank reads, straight to its place, through one bounded buffer on the host. */
 seo_err seo_restore_read(const seo_restore_list *list, seo_ckpt *ckpt);

@@ -300,10 +300,12 @@ seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
     run->state.seed = (uint64_t)run->config.train.seed;
     seo_config_hash(&run->config, run->state.config_hash);
     SEO_TRY(seo_run_find_checkpoint(run));
+    SEO_TRY(seo_run_find_source(run));
     seo_run_doing(run, "opening the data", true);
     SEO_TRY(seo_run_agree(run, "the data", open_data(run)));
     SEO_TRY(same_data(run));
     SEO_TRY(seo_run_agree(run, "the data", seo_run_check_data(run)));
+    SEO_TRY(seo_run_agree(run, "checkpoint.init_from", seo_run_check_source(run)));
     if (run->state.step >= run->config.train.steps) {
         *finished = true;
         goto done;
@@ -329,6 +331,7 @@ void seo_run_close(seo_run *run) {
     for (int64_t d = 0; d < run->dataset_count; d++) seo_dataset_close(run->datasets[d]);
     for (int64_t d = 0; d < run->held_out_count; d++) seo_dataset_close(run->held_out[d]);
     seo_ckpt_close(run->resumed_from);
+    seo_ckpt_close(run->source);
     seo_buf_free(&run->config_yaml);
     if (run->log_open) seo_log_file(NULL);
     if (run->dir_open) seo_run_dir_close(&run->dir);

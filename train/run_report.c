@@ -108,7 +108,9 @@ void seo_run_banner(const seo_run *run) {
         seo_info("checkpoint  %s: going on with step %lld", run->resumed_path,
                  (long long)run->state.step + 1);
     } else {
-        seo_info("checkpoint  none in %s: a new run", run->dir.path);
+        seo_info("checkpoint  none in %s: a new run%s%s", run->dir.path,
+                 run->state.base_path[0] != '\0' ? " from the parameters of " : "",
+                 run->state.base_path);
     }
 }
 

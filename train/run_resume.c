@@ -136,6 +136,7 @@ static seo_err read_tensors(seo_run *run) {
     SEO_TRY(seo_restore_add(&run->tensors, "moment1", params, seo_optim_moment1(run->optim)));
     SEO_TRY(seo_restore_add(&run->tensors, "moment2", params, seo_optim_moment2(run->optim)));
     if (run->resumed_from) SEO_TRY(seo_restore_read(&run->tensors, run->resumed_from));
+    SEO_TRY(seo_run_read_source(run));
 done:
     return err;
 }

@@ -70,6 +70,7 @@ struct seo_run {
 
     seo_ckpt *resumed_from; /* open until its tensors are read */
     char resumed_path[SEO_PATH_MAX];
+    seo_ckpt *source;               /* checkpoint.init_from, likewise */
     seo_ckpt_state state;           /* after the last whole step */
     int32_t stop_signal, stop_rank; /* who asked the run to stop */
     int64_t saved_step;             /* of the last checkpoint that was asked for; -1: none */
@@ -93,6 +94,13 @@ seo_err seo_run_check_data(seo_run *run);
 seo_err seo_run_load(seo_run *run);
 /* Sets what an earlier run left in the folder aside. */
 seo_err seo_run_set_aside(const seo_run *run);
+
+/* run_source.c: of a run that begins from another's parameters. Finds them; compares tokenizer and
+ * model with this run's (SEO_ERR_USAGE naming what differs); reads them once the model is there.
+ * Each does nothing where there is no such source. */
+seo_err seo_run_find_source(seo_run *run);
+seo_err seo_run_check_source(seo_run *run);
+seo_err seo_run_read_source(seo_run *run);
 
 /* run.c: what a step asks, see seo_step_args; the run is the context. */
 bool seo_run_veto(void *context, double loss);

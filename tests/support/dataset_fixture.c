@@ -82,7 +82,8 @@ seo_err fixture_write(fixture *f) {
     char tokenizer[SEO_PATH_MAX], sha256[SEO_SHA256_HEX];
     char path_a[] = "text/a \"quoted\".txt", path_b[] = "text/b.txt";
     seo_manifest_source sources[2] = {{.path = path_a, .bytes = 10}, {.path = path_b, .bytes = 20}};
-    const char *text = "{\"stand-in\": \"for a tokenizer\"}\n";
+    const char *text = f->other_tokenizer ? "{\"stand-in\": \"for another tokenizer\"}\n"
+                                          : "{\"stand-in\": \"for a tokenizer\"}\n";
     seo_sha256_hex(text, strlen(text), sha256);
     seo_sha256_hex("a", 1, sources[0].sha256);
     seo_sha256_hex("b", 1, sources[1].sha256);

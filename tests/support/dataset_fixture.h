@@ -20,6 +20,7 @@ typedef struct fixture {
     int64_t document_most;  /* documents have 1..document_most tokens */
     int64_t held_out_every; /* every n-th document is held out; 0: none */
     uint64_t seed;
+    bool other_tokenizer; /* than that of fixtures without it */
     char manifest_sha256[SEO_SHA256_HEX];
 } fixture;
 

@@ -191,8 +191,6 @@ static const mistake_case k_cases[] = {
      "t.yaml:5:37: ", "would depend on the number of ranks; use f32"},
     {M "}\n" D "train: {steps: 9, batch_tokens: 32, on_spike: stop}\n" O, NULL,
      "t.yaml:3:47: ", "one of warn, skip; found"},
-    {M "}\n" D T O "checkpoint: {init_from: x}\n", NULL,
-     "t.yaml:5:25: ", "this version has its default only"},
     /* missing */
     {M "}\n" D "train: {steps: 3}\n" O, NULL, "t.yaml:3:1: ", "train.batch_tokens is missing"},
     {M "}\n" D T, NULL, "t.yaml: ", "optimizer.lr is missing"},

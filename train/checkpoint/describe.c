@@ -29,6 +29,9 @@ static void describe_text(const seo_ckpt *ckpt, seo_buf *out) {
     seo_buf_format(out, "  precision       %s\n", known(s->precision));
     seo_buf_format(out, "  configuration   %s\n  data            %s\n  tokenizer       %s\n",
                    known(s->config_hash), known(s->data_sha256), known(s->tokenizer_sha256));
+    if (s->base_path[0] != '\0') {
+        seo_buf_format(out, "  began from      %s (manifest %s)\n", s->base_path, s->base_hash);
+    }
     int64_t bytes = 0;
     for (int64_t i = 0; i < m->file_count; i++) bytes += m->files[i].digest.bytes;
     seo_buf_format(out, "  parts           %" PRId64 ", one for each rank that wrote; %s in all\n",
@@ -78,6 +81,8 @@ static void describe_json(const seo_ckpt *ckpt, seo_buf *out) {
     add_json_text(out, "config_hash", s->config_hash);
     add_json_text(out, "data_sha256", s->data_sha256);
     add_json_text(out, "tokenizer_sha256", s->tokenizer_sha256);
+    add_json_text(out, "base_path", s->base_path);
+    add_json_text(out, "base_xxh3_128", s->base_hash);
     seo_buf_text(out, "\"files\": [");
     for (int64_t i = 0; i < m->file_count; i++) {
         const seo_ckpt_file *f = &m->files[i];

@@ -71,6 +71,10 @@ static void write_state(seo_buf *out, const seo_ckpt_state *s) {
     add_text_member(out, "    ", "precision", s->precision);
     add_text_member(out, "    ", "config_hash", s->config_hash);
     add_text_member(out, "    ", "data_sha256", s->data_sha256);
+    if (s->base_path[0] != '\0') {
+        add_text_member(out, "    ", "base_path", s->base_path);
+        add_text_member(out, "    ", "base_xxh3_128", s->base_hash);
+    }
     seo_buf_format(out, "    \"tokenizer_sha256\": \"%s\"\n  },\n", s->tokenizer_sha256);
 }
 
@@ -238,6 +242,22 @@ static seo_err parse_spikes(const json_t *state, const char *path, seo_ckpt_stat
     return SEO_OK;
 }
 
+/* Of a run that began from another checkpoint. */
+static seo_err parse_base(const json_t *state, const char *path, seo_ckpt_state *s) {
+    const char *text;
+    if (!json_object_get(state, "base_path")) return SEO_OK;
+    seo_err err = seo_json_string(state, path, "base_path", &text);
+    if (err == SEO_OK && (text[0] == '\0' || strlen(text) >= sizeof s->base_path)) {
+        err = SEO_FAIL(SEO_ERR_FORMAT, "%s: \"base_path\" is no path", path);
+    }
+    if (err == SEO_OK) memcpy(s->base_path, text, strlen(text) + 1);
+    if (err == SEO_OK) {
+        err = parse_hash(state, path, "base_xxh3_128", sizeof s->base_hash - 1, &text);
+    }
+    if (err == SEO_OK) memcpy(s->base_hash, text, sizeof s->base_hash);
+    return err;
+}
+
 static seo_err parse_state(const json_t *root, const char *path, int64_t version,
                            seo_ckpt_state *s) {
     seo_err err = SEO_OK;
@@ -255,6 +275,7 @@ static seo_err parse_state(const json_t *root, const char *path, int64_t version
     SEO_TRY(parse_known(state, path, "data_sha256", sizeof s->data_sha256 - 1, s->data_sha256));
     SEO_TRY(parse_known(state, path, "tokenizer_sha256", sizeof s->tokenizer_sha256 - 1,
                         s->tokenizer_sha256));
+    SEO_TRY(parse_base(state, path, s));
 done:
     return err;
 }
@@ -463,6 +484,7 @@ seo_err seo_ckpt_manifest_parse(const char *path, const char *text, size_t bytes
     SEO_TRY(parse_format(root, path, &version));
     SEO_TRY(seo_json_string(root, path, "program", &program));
     snprintf(out->program, sizeof out->program, "%s", program);
+    memcpy(out->hash, text + bytes - SEAL_TAIL - SEAL_HASH, SEAL_HASH);
     SEO_TRY(parse_state(root, path, version, &out->state));
     SEO_TRY(seo_json_int(root, path, "parts", 1, SEO_CKPT_PARTS_MAX, &out->part_count));
     SEO_TRY(parse_files(root, path, out));

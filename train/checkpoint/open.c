@@ -259,6 +259,10 @@ const char *seo_ckpt_path(const seo_ckpt *ckpt) {
     return ckpt->path;
 }
 
+const char *seo_ckpt_hash(const seo_ckpt *ckpt) {
+    return ckpt->manifest.hash;
+}
+
 int64_t seo_ckpt_part_count(const seo_ckpt *ckpt) {
     return ckpt->manifest.part_count;
 }

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# A run over several ranks that begins from another run's parameters: whatever the ranks share out, its first step has the loss of one
+# rank to the last bit, and in invariant mode so has all that follows.
+. "$(dirname "$0")/lib.sh"
+command -v mpirun > /dev/null || { echo "skipped: no mpirun"; exit 77; }
+[ -e "$(dirname "$seodang")/libseodang_mpi.so" ] || { echo "skipped: built without MPI"; exit 77; }
+export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none
+
+make_data
+make_config "$work/tiny.yaml"
+train=("$seodang" train "$work/tiny.yaml" --set "data.path=$work/data" --set train.micro_batch=2)
+tune=("${train[@]}" --set "checkpoint.init_from=$work/base" --set train.seed=5 --set train.steps=8)
+ok "${train[@]}" --out "$work/base"
+ok "${tune[@]}" --set parallel.invariant=true --out "$work/one"
+ok mpirun -n 2 "${tune[@]}" --set parallel.invariant=true --out "$work/two"
+ok "$seodang" checkpoint diff "$work/one" "$work/two"
+says out identical
+first() { metrics "$work/$1/metrics.jsonl" | python3 -c 'import json, sys; print(repr(json.loads(sys.stdin.readlines()[0])["loss"]))'; }
+for zero in 0 1 2 3; do
+    ok mpirun -n 2 "${tune[@]}" --set "parallel.zero=$zero" --out "$work/z$zero"
+    [ "$(first "z$zero")" = "$(first one)" ] || fail "zero $zero begins with $(first "z$zero"), one rank with $(first one)"
+done
+# What was learned before shows: the first loss is far under that of random parameters.
+python3 - "$(first one)" "$(first base)" <<'CHECK' || fail "the first loss is that of random parameters"
+import sys
+assert float(sys.argv[1]) < 0.8 * float(sys.argv[2]), sys.argv
+CHECK
+# All ranks are told what one of them finds.
+exits 2 mpirun -n 2 "${tune[@]}" --set model.hidden_size=64 --out "$work/other"
+says err 'model.hidden_size is 32 there, 64 here'
