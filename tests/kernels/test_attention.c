@@ -6,6 +6,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -75,17 +77,19 @@ static room room_new(int64_t t, int64_t d) {
 typedef struct attention_case {
     shape s;
     float scale;
-    bool causal;
+    oracle_mask mask;
+    int32_t *spans; /* (B, T, 2), or NULL */
     seo_dtype storage;
     float *qkv, *dout, *out, *lse;
     int64_t cached;
     double *want, *bound;
 } attention_case;
 
-static attention_case case_new(shape s, bool causal, seo_dtype storage) {
+static attention_case case_new(shape s, oracle_mask mask, seo_dtype storage) {
     int64_t rows = s.b * s.t, channels = s.h * s.d;
     attention_case c = {
-        .s = s, .causal = causal, .storage = storage, .scale = (float)(1.0 / sqrt((double)s.d))};
+        .s = s, .mask = mask, .storage = storage, .scale = (float)(1.0 / sqrt((double)s.d))};
+    c.spans = oracle_spans(&mask, s.b, s.t);
     c.qkv = new_f32(rows * 3 * channels);
     c.dout = new_f32(rows * channels);
     c.out = new_f32(rows * channels);
@@ -99,6 +103,7 @@ static attention_case case_new(shape s, bool causal, seo_dtype storage) {
     return c;
 }
 static void case_free(attention_case *c) {
+    free(c->spans);
     free(c->qkv);
     free(c->dout);
     free(c->out);
@@ -116,8 +121,17 @@ static oracle_head load_head(const attention_case *c, const room *r, int64_t pai
     gather(r->k, x + channels, s->t, 3 * channels, s->d);
     gather(r->v, x + 2 * channels, s->t, 3 * channels, s->d);
     gather(r->dout, c->dout + row * channels + at, s->t, channels, s->d);
-    oracle_head h = {r->q,      r->k,      r->v, s->t, s->t, s->d, 0, (double)c->scale,
-                     c->causal, c->storage};
+    oracle_head h = {.q = r->q,
+                     .k = r->k,
+                     .v = r->v,
+                     .queries = s->t,
+                     .keys = s->t,
+                     .width = s->d,
+                     .scale = (double)c->scale,
+                     .mask = &c->mask,
+                     .pair = pair,
+                     .heads = s->h,
+                     .storage = c->storage};
     oracle_attend(&h, &r->fwd);
     return h;
 }
@@ -199,6 +213,23 @@ static seo_tensor tensor(float *data, int64_t b, int64_t t, int64_t c) {
     return seo_tensor_3d(data, SEO_DTYPE_F32, b, t, c);
 }
 
+static seo_attention_mask mask_of(op_run *on, const attention_case *c) {
+    seo_attention_mask mask = {.causal = c->mask.causal, .window = c->mask.window};
+    if (!c->spans) return mask;
+    mask.spans = to_device(on, seo_tensor_3d(c->spans, SEO_DTYPE_I32, c->s.b, c->s.t, 2));
+    return mask;
+}
+
+static seo_attention_dropout dropout_of(op_run *on, const attention_case *c) {
+    int32_t place[SEO_PLACE_COUNT];
+    oracle_place(c->s.t, place);
+    seo_attention_dropout dropout = {.key = oracle_key(), .rate = c->mask.rate};
+    if (dropout.rate > 0) {
+        dropout.place = to_device(on, seo_tensor_1d(place, SEO_DTYPE_I32, SEO_PLACE_COUNT));
+    }
+    return dropout;
+}
+
 static void run_fwd(op_run *on, const void *input, float *out) {
     const attention_case *c = input;
     int64_t channels = c->s.h * c->s.d;
@@ -208,7 +239,8 @@ static void run_fwd(op_run *on, const void *input, float *out) {
                                     to_device_s(on, tensor(c->qkv, c->s.b, c->s.t, 3 * channels)),
                                 .head_count = c->s.h,
                                 .scale = c->scale,
-                                .mask.causal = c->causal};
+                                .mask = mask_of(on, c),
+                                .dropout = dropout_of(on, c)};
     must(seo_attention_fwd(on->dev, &a));
     to_host(on, &a.lse, to_host(on, &a.out, out));
 }
@@ -225,7 +257,8 @@ static void run_bwd(op_run *on, const void *input, float *out) {
                                 .lse = to_device(on, tensor(c->lse, c->s.b, c->s.h, c->s.t)),
                                 .head_count = c->s.h,
                                 .scale = c->scale,
-                                .mask.causal = c->causal};
+                                .mask = mask_of(on, c),
+                                .dropout = dropout_of(on, c)};
     /* Twice: dqkv is overwritten, not added to. */
     must(seo_attention_bwd(on->dev, &a));
     must(seo_attention_bwd(on->dev, &a));
@@ -257,6 +290,7 @@ static void run_cached(op_run *on, const void *input, float *out) {
                                    .qkv = to_device_s(on, tensor(qkv, c->s.b, fresh, 3 * channels)),
                                    .cached = c->cached,
                                    .head_count = c->s.h,
+                                   .window = c->mask.window,
                                    .scale = c->scale};
     must(seo_attention_cached(on->dev, &a));
     to_host(on, &a.cache_v, to_host(on, &a.cache_k, to_host(on, &a.out, out)));
@@ -271,23 +305,38 @@ static double work_of(shape s) {
 
 static void check(const attention_case *c, const char *name, int64_t count,
                   void (*run)(op_run *, const void *, float *)) {
-    char what[128];
-    snprintf(what, sizeof(what), "attention %s%s B %lld T %lld H %lld D %lld cached %lld", name,
-             c->causal ? " causal" : "", (long long)c->s.b, (long long)c->s.t, (long long)c->s.h,
-             (long long)c->s.d, (long long)c->cached);
+    char what[160];
+    snprintf(what, sizeof(what),
+             "attention %s%s B %lld T %lld H %lld D %lld cached %lld window %lld parts %lld.. "
+             "rate %g",
+             name, c->mask.causal ? " causal" : "", (long long)c->s.b, (long long)c->s.t,
+             (long long)c->s.h, (long long)c->s.d, (long long)c->cached, (long long)c->mask.window,
+             (long long)c->mask.lengths[0], (double)c->mask.rate);
     check_everywhere(&(op_case){what, run, c, count, c->want, c->bound, .storage = c->storage,
                                 .work = work_of(c->s)});
+}
+
+static void check_forward(shape s, oracle_mask mask, seo_dtype storage) {
+    if (!fits(work_of(s))) return;
+    attention_case c = case_new(s, mask, storage);
+    expect_fwd(&c);
+    check(&c, "forward", s.b * s.t * s.h * (s.d + 1), run_fwd);
+    case_free(&c);
+}
+
+static void check_backward(shape s, oracle_mask mask, seo_dtype storage) {
+    if (!fits(work_of(s))) return;
+    attention_case c = case_new(s, mask, storage);
+    expect_bwd(&c);
+    check(&c, "backward", s.b * s.t * s.h * (3 * s.d + 1), run_bwd);
+    case_free(&c);
 }
 
 static void test_forward(void **state) {
     (void)state;
     EACH_STORAGE(storage) {
         for (int64_t i = 0; i < 2 * SEO_COUNT_OF(SHAPES); i++) {
-            if (!fits(work_of(SHAPES[i / 2]))) continue;
-            attention_case c = case_new(SHAPES[i / 2], i % 2 != 0, storage);
-            expect_fwd(&c);
-            check(&c, "forward", c.s.b * c.s.t * c.s.h * (c.s.d + 1), run_fwd);
-            case_free(&c);
+            check_forward(SHAPES[i / 2], (oracle_mask){.causal = i % 2 != 0}, storage);
         }
     }
 }
@@ -296,19 +345,210 @@ static void test_backward(void **state) {
     (void)state;
     EACH_STORAGE(storage) {
         for (int64_t i = 0; i < 2 * SEO_COUNT_OF(SHAPES); i++) {
-            if (!fits(work_of(SHAPES[i / 2]))) continue;
-            attention_case c = case_new(SHAPES[i / 2], i % 2 != 0, storage);
+            check_backward(SHAPES[i / 2], (oracle_mask){.causal = i % 2 != 0}, storage);
+        }
+    }
+}
+
+/* Bands as wide as each tile, one less and one more, down to the query alone and beyond the
+ * sequence's length. */
+static void test_windows(void **state) {
+    (void)state;
+    if (!g_targets.is_cpu) skip();
+    static const int64_t windows[] = {1,   2,   15,  16,  17,  31,  32,  33,  47,
+                                      48,  49,  63,  64,  65,  95,  96,  97,  127,
+                                      128, 129, 191, 192, 193, 229, 230, 231, 1000};
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(windows); i++) {
+            const oracle_mask mask = {.causal = true, .window = windows[i]};
+            const shape s = {1, 230, 1, i % 3 == 0 ? 40 : i % 3 == 1 ? 16 : 7};
+            check_forward(s, mask, storage);
+            check_backward(s, mask, storage);
+        }
+        const oracle_mask far = {.causal = true, .window = 200};
+        check_forward((shape){1, 600, 1, 8}, far, storage);
+        check_backward((shape){1, 600, 1, 8}, far, storage);
+    }
+}
+
+/* Documents with borders on the tiles' edges and off them, single positions, padding at the end,
+ * several sequences that differ; with windows and with dropout. */
+static const oracle_mask MASKS[] = {
+    {.lengths = {1}},
+    {.lengths = {64, 32, 96, 1}},
+    {.lengths = {63, 1, 66, 31, 300}},
+    {.lengths = {130, 5}},
+    {.lengths = {48, 144, 1, 1, 2, 3}},
+    {.lengths = {1000}},
+    {.lengths = {33, 20, 1, 100}, .window = 17},
+    {.lengths = {90, 7, 150}, .window = 64},
+    {.rate = 0.1f},
+    {.window = 40, .rate = 0.25f},
+    {.lengths = {50, 1, 81, 13}, .rate = 0.5f},
+    {.lengths = {128, 64}, .window = 30, .rate = 0.9f},
+};
+
+static void test_masks(void **state) {
+    (void)state;
+    if (!g_targets.is_cpu) skip();
+    static const shape shapes[] = {{2, 200, 1, 16}, {1, 97, 2, 64}, {1, 141, 1, 96}};
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < 2 * SEO_COUNT_OF(MASKS); i++) {
+            oracle_mask mask = MASKS[i / 2];
+            mask.causal = i % 2 != 0;
+            if (mask.window > 0 && !mask.causal) continue;
+            for (int j = 0; j < SEO_COUNT_OF(shapes); j++) {
+                check_forward(shapes[j], mask, storage);
+                check_backward(shapes[j], mask, storage);
+            }
+        }
+    }
+}
+
+/* One query alone has a gradient of its output: what it does not see, and every other query, has a
+ * gradient of exactly 0. */
+static void test_unseen_gradients_are_zero(void **state) {
+    (void)state;
+    if (!g_targets.is_cpu) skip();
+    const shape s = {1, 150, 1, 24};
+    const oracle_mask masks[] = {{.lengths = {40, 70, 1}},
+                                 {.lengths = {40, 70, 1}, .causal = true},
+                                 {.window = 30, .causal = true, .rate = 0.5f}};
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < SEO_COUNT_OF(masks) && fits(work_of(s)); i++) {
+            attention_case c = case_new(s, masks[i], storage);
+            const int64_t query = 75, total = s.t * 3 * s.d;
+            int64_t zeros = 0;
+            for (int64_t n = 0; n < s.t * s.d; n++) {
+                if (n / s.d != query) c.dout[n] = 0.0f;
+            }
             expect_bwd(&c);
-            check(&c, "backward", c.s.b * c.s.t * c.s.h * (3 * c.s.d + 1), run_bwd);
+            for (int64_t n = 0; n < total; n++) zeros += c.bound[n] < 1e-40;
+            assert_true(zeros >= total - s.d - 2 * 70 * s.d && zeros < total);
+            check(&c, "gradients", total + s.t, run_bwd);
             case_free(&c);
         }
     }
 }
 
-static void check_cached(shape s, seo_dtype storage) {
+/* Outputs of positions outside [POISON_FROM, POISON_TO), which hold something that is no number, or
+ * hardly one, against the same without it: 0 where no bit differs. */
+enum { POISON_FROM = 40, POISON_TO = 110 };
+static void run_poisoned(op_run *on, const void *input, float *out) {
+    const attention_case *c = input;
+    const shape *s = &c->s;
+    const int64_t channels = s->h * s->d, rows = s->b * s->t;
+    const int64_t fwd = rows * (channels + s->h), bwd = rows * (3 * channels + s->h);
+    float *got[2] = {new_f32(fwd + bwd), new_f32(fwd + bwd)};
+    attention_case bad = *c;
+    bad.qkv = new_f32(rows * 3 * channels);
+    bad.dout = new_f32(rows * channels);
+    bad.out = new_f32(rows * channels);
+    bad.lse = new_f32(rows * s->h);
+    const float poisons[] = {NAN, INFINITY, 3e38f, -3e38f};
+    for (int64_t i = 0; i < rows * 3 * channels; i++) {
+        const int64_t t = i / (3 * channels) % s->t,
+                      n = i / (3 * channels) * channels + i % channels;
+        const bool poisoned = t >= POISON_FROM && t < POISON_TO;
+        const float poison = poisons[i % SEO_COUNT_OF(poisons)];
+        bad.qkv[i] = poisoned ? poison : c->qkv[i];
+        bad.dout[n] = poisoned ? poison : c->dout[n];
+        bad.out[n] = poisoned ? poison : c->out[n];
+    }
+    for (int64_t i = 0; i < rows * s->h; i++) {
+        const int64_t t = i % s->t;
+        bad.lse[i] = t >= POISON_FROM && t < POISON_TO ? poisons[i % 4] : c->lse[i];
+    }
+    for (int i = 0; i < 2; i++) {
+        run_fwd(on, i ? &bad : c, got[i]);
+        run_bwd(on, i ? &bad : c, got[i] + fwd);
+    }
+    for (int64_t i = 0; i < fwd + bwd; i++) {
+        /* out, lse, dqkv, delta */
+        const int64_t outs = rows * channels, at = i < fwd ? i : i - fwd;
+        const int64_t ld = i < fwd ? channels : 3 * channels, wide = i < fwd ? outs : 3 * outs;
+        const int64_t t = at < wide ? at / ld % s->t : (at - wide) % s->t;
+        const bool same = memcmp(&got[0][i], &got[1][i], sizeof(float)) == 0;
+        out[i] = same || (t >= POISON_FROM && t < POISON_TO) ? 0.0f : 1.0f;
+    }
+    for (int i = 0; i < 2; i++) free(got[i]);
+    free(bad.qkv);
+    free(bad.dout);
+    free(bad.out);
+    free(bad.lse);
+}
+
+static void test_poison_stays_in_its_document(void **state) {
+    (void)state;
+    if (!g_targets.is_cpu) skip();
+    const shape shapes[] = {{1, 150, 2, 24}, {1, 140, 1, 64}, {1, 140, 1, 128}};
+    EACH_STORAGE(storage) {
+        for (int i = 0; i < 4 * SEO_COUNT_OF(shapes); i++) {
+            const shape s = shapes[i / 4];
+            if (!fits(2 * work_of(s))) continue;
+            const oracle_mask mask = {.lengths = {POISON_FROM, POISON_TO - POISON_FROM, 100},
+                                      .causal = i % 2 != 0,
+                                      .rate = i / 2 % 2 ? 0.2f : 0.0f};
+            attention_case c = case_new(s, mask, storage);
+            expect_bwd(&c);
+            const int64_t count = s.b * s.t * s.h * (4 * s.d + 2);
+            double *none = new_f64(count);
+            check_everywhere(&(op_case){"poisoned document", run_poisoned, &c, count, none, none,
+                                        .storage = storage, .work = 2 * work_of(s)});
+            free(none);
+            case_free(&c);
+        }
+    }
+}
+
+/* SEO_ERR_ARG at once, or by the next time that the device is waited for. */
+static void run_wrong_spans(op_run *on, const void *input, float *out) {
+    const attention_case *c = input;
+    const int64_t t = c->s.t, d = c->s.d;
+    const seo_attention_fwd_args fwd = {.out = poisoned(on, tensor(NULL, 1, t, d)),
+                                        .lse = poisoned(on, tensor(NULL, 1, 1, t)),
+                                        .qkv = to_device(on, tensor(c->qkv, 1, t, 3 * d)),
+                                        .head_count = 1,
+                                        .scale = c->scale,
+                                        .mask = mask_of(on, c)};
+    const seo_attention_bwd_args bwd = {.dqkv = poisoned(on, tensor(NULL, 1, t, 3 * d)),
+                                        .delta = poisoned(on, tensor(NULL, 1, 1, t)),
+                                        .dout = fwd.out,
+                                        .out = to_device(on, tensor(c->out, 1, t, d)),
+                                        .qkv = fwd.qkv,
+                                        .lse = to_device(on, tensor(c->lse, 1, 1, t)),
+                                        .head_count = 1,
+                                        .scale = c->scale,
+                                        .mask = fwd.mask};
+    for (int i = 0; i < 2; i++) {
+        seo_err err = i ? seo_attention_bwd(on->dev, &bwd) : seo_attention_fwd(on->dev, &fwd);
+        if (err == SEO_OK) err = seo_device_sync(on->dev);
+        must_fail(err, SEO_ERR_ARG, "mask.spans");
+    }
+    out[0] = 0.0f;
+}
+
+static void test_wrong_spans(void **state) {
+    (void)state;
+    if (!g_targets.is_cpu) skip();
+    static const int32_t wrong[][8] = {
+        {0, 2, 0, 2, 2, 5, 2, 5}, {0, 2, 0, 2, 3, 4, 3, 4}, {-1, 2, -1, 2, 2, 4, 2, 4},
+        {0, 2, 0, 3, 2, 4, 2, 4}, {0, 2, 0, 2, 2, 2, 3, 4}, {0, 4, 1, 4, 0, 4, 0, 4},
+        {0, 1, 1, 2, 2, 3, 0, 4}, {0, 2, 0, 2, 0, 2, 2, 4}, {2, 4, 2, 4, 0, 2, 0, 2},
+    };
+    for (int i = 0; i < SEO_COUNT_OF(wrong); i++) {
+        const oracle_mask mask = {.lengths = {2}};
+        attention_case c = case_new((shape){1, 4, 1, 8}, mask, SEO_DTYPE_F32);
+        memcpy(c.spans, wrong[i], sizeof wrong[i]);
+        check(&c, "wrong spans", 1, run_wrong_spans);
+        case_free(&c);
+    }
+}
+
+static void check_cached(shape s, int64_t window, seo_dtype storage) {
     int64_t t = s.t, starts[] = {0, t - 1, t / 2, t > 3 ? t - 3 : 0};
     for (int64_t j = g_targets.is_cpu ? 0 : 2; j < SEO_COUNT_OF(starts); j++) {
-        attention_case c = case_new(s, true, storage);
+        attention_case c = case_new(s, (oracle_mask){.causal = true, .window = window}, storage);
         c.cached = starts[j];
         expect_cached(&c);
         int64_t channels = c.s.h * c.s.d;
@@ -321,7 +561,10 @@ static void test_cached_equals_uncached(void **state) {
     (void)state;
     EACH_STORAGE(storage) {
         for (int64_t i = 0; i < SEO_COUNT_OF(SHAPES); i++) {
-            if (fits(work_of(SHAPES[i]))) check_cached(SHAPES[i], storage);
+            if (!fits(work_of(SHAPES[i]))) continue;
+            check_cached(SHAPES[i], 0, storage);
+            if (g_targets.is_cpu)
+                check_cached(SHAPES[i], i % 3 == 0 ? 1 : i % 3 == 1 ? 33 : 97, storage);
         }
     }
 }
@@ -332,7 +575,8 @@ static void test_scores_far_apart(void **state) {
     (void)state;
     for (int i = 0; i < 2 * ((int)g_targets.last_storage + 1); i++) {
         const bool falling = i % 2;
-        attention_case c = case_new((shape){1, 200, 1, 8}, falling, (seo_dtype)(i / 2));
+        const oracle_mask mask = {.causal = falling};
+        attention_case c = case_new((shape){1, 200, 1, 8}, mask, (seo_dtype)(i / 2));
         for (int64_t t = 0; t < 200; t++) {
             float size = (float)(falling ? 199 - t : t);
             for (int64_t d = 0; d < 16; d++) c.qkv[t * 24 + d] = d < 8 ? 1.0f : size;
@@ -365,13 +609,26 @@ static double loss(const double *x, const void *context) {
 static void test_formula_against_differences(void **state) {
     (void)state;
     enum { T = 6, D = 3, N = T * D };
-    for (int causal = 0; causal < 2; causal++) {
+    static const oracle_mask masks[] = {{.causal = false},
+                                        {.causal = true},
+                                        {.causal = true, .window = 2},
+                                        {.lengths = {2, 3}},
+                                        {.lengths = {4, 1}, .causal = true, .rate = 0.3f}};
+    for (int i = 0; i < SEO_COUNT_OF(masks); i++) {
         float random[4 * N];
         double x[4 * N], grad[3 * N], bound[3 * N], delta[T], unused[T], out[N], lse[T], p[T * T];
         fill_uniform(random, 4 * N, -1.0f, 1.0f, 7);
-        for (int i = 0; i < 4 * N; i++) x[i] = random[i];
+        for (int n = 0; n < 4 * N; n++) x[n] = random[n];
         loss_context l = {x + 3 * N,
-                          {x, x + N, x + 2 * N, T, T, D, 0, 0.6, causal != 0, SEO_DTYPE_F32}};
+                          {.q = x,
+                           .k = x + N,
+                           .v = x + 2 * N,
+                           .queries = T,
+                           .keys = T,
+                           .width = D,
+                           .scale = 0.6,
+                           .mask = &masks[i],
+                           .heads = 1}};
         oracle_fwd fwd = {out, lse, p};
         oracle_attend(&l.h, &fwd);
         oracle_differentiate(&l.h, &fwd, l.dout, &(oracle_bwd){grad, grad + N, grad + 2 * N, delta},
@@ -385,6 +642,11 @@ int main(void) {
         cmocka_unit_test(test_formula_against_differences),
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_backward),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_unseen_gradients_are_zero),
+        cmocka_unit_test(test_poison_stays_in_its_document),
+        cmocka_unit_test(test_wrong_spans),
         cmocka_unit_test(test_cached_equals_uncached),
         cmocka_unit_test(test_scores_far_apart),
     };

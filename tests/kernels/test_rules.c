@@ -171,6 +171,17 @@ static void attention(void **state) {
     REFUSES(attention_fwd, ok, a.scale = 0, SEO_ERR_ARG, "scale must be above 0");
     REFUSES(attention_fwd, ok, a.qkv = T(2, 2, 3, 8), SEO_ERR_SHAPE, "qkv must be (B, T, 3C)");
     REFUSES(attention_fwd, ok, a.lse = T(1, 2, 3, 2), SEO_ERR_SHAPE, "lse must be (B, H, T)");
+    REFUSES(attention_fwd, ok, a.mask.spans = T(6, 2, 3, 2), SEO_ERR_SHAPE,
+            "mask.spans must be i32, is f32");
+    REFUSES(attention_fwd, ok, a.mask.spans = i32(T(6, 3, 2, 2)), SEO_ERR_SHAPE,
+            "mask.spans must be (B, T, 2) = (2, 3, 2), is (3, 2, 2)");
+    REFUSES(attention_fwd, ok, a.mask.window = 2, SEO_ERR_ARG,
+            "mask.window is 2 without mask.causal: only causal attention has a window");
+    REFUSES(attention_fwd, ok, a.mask.window = -1, SEO_ERR_ARG, "0 (none) or more, is -1");
+    REFUSES(attention_fwd, ok, a.dropout.rate = 1, SEO_ERR_ARG,
+            "dropout.rate must be in [0, 1), is 1");
+    REFUSES(attention_fwd, ok, a.dropout.rate = NAN, SEO_ERR_ARG, "dropout.rate must be in [0, 1)");
+    REFUSES(attention_fwd, ok, a.dropout.rate = 0.1f, SEO_ERR_SHAPE, "dropout.place must be given");
     const seo_attention_bwd_args back = {.dqkv = T(3, 2, 3, 24),
                                          .delta = T(4, 2, 2, 3),
                                          .dout = T(5, 2, 3, 8),
@@ -183,6 +194,12 @@ static void attention(void **state) {
     REFUSES(attention_bwd, back, a.dqkv = T(3, 2, 3, 8), SEO_ERR_SHAPE, "dqkv must be");
     REFUSES(attention_bwd, back, a.dout = T(5, 3, 2, 8), SEO_ERR_SHAPE, "dout must be");
     REFUSES(attention_bwd, back, a.scale = INFINITY, SEO_ERR_ARG, "scale");
+    REFUSES(attention_bwd, back, a.mask.spans = i32(T(6, 2, 3)), SEO_ERR_SHAPE, "mask.spans must");
+    REFUSES(attention_bwd, back, a.mask.window = 1, SEO_ERR_ARG, "without mask.causal");
+    REFUSES(attention_bwd, back, a.dropout.rate = -0.1f, SEO_ERR_ARG, "dropout.rate must be in");
+    REFUSES(attention_bwd, back,
+            (a.dropout.rate = 0.1f, a.dropout.place = i32(T(7, SEO_PLACE_COUNT + 1))),
+            SEO_ERR_SHAPE, "dropout.place must be (SEO_PLACE_COUNT) = (3), is (4)");
     const seo_attention_cached_args cached = {.out = T(0, 2, 3, 8),
                                               .cache_k = T(1, 2, 5, 8),
                                               .cache_v = T(3, 2, 5, 8),
@@ -193,6 +210,7 @@ static void attention(void **state) {
     REFUSES(attention_cached, cached, a.cached = 3, SEO_ERR_ARG,
             "3 cached and 3 new positions do not fit in a cache of 5");
     REFUSES(attention_cached, cached, a.cached = -1, SEO_ERR_ARG, "-1 cached");
+    REFUSES(attention_cached, cached, a.window = -3, SEO_ERR_ARG, "0 (none) or more, is -3");
     REFUSES(attention_cached, cached, a.cache_v = T(3, 2, 4, 8), SEO_ERR_SHAPE, "cache_v must be");
 }
 
