@@ -339,6 +339,7 @@ seo_err seo_config_parse(const seo_config_input *input, seo_config *out) {
     memset(out, 0, sizeof *out);
     reader r = {.input = input, .config = out};
     r.rules = (seo_rules){.config = out, .complain = complain_of_rule, .context = &r};
+    r.rules.resolved = input->resolved;
     fill_defaults(&r);
     err = seo_yaml_parse(input->name, input->text, input->bytes, &r.doc);
     if (err == SEO_ERR_USAGE) {
@@ -364,19 +365,25 @@ seo_err seo_config_parse(const seo_config_input *input, seo_config *out) {
     return err;
 }
 
-seo_err seo_config_load(const char *path, const char *const *sets, int64_t set_count,
-                        seo_config *out) {
+static seo_err load(const char *path, seo_config_input input, seo_config *out) {
     char *text = NULL;
     int64_t bytes = 0;
     seo_err err = seo_file_read(path, CONFIG_MAX_BYTES, &text, &bytes);
     if (err == SEO_OK) {
-        const seo_config_input input = {.name = path,
-                                        .text = text,
-                                        .bytes = (size_t)bytes,
-                                        .sets = sets,
-                                        .set_count = set_count};
+        input.name = path;
+        input.text = text;
+        input.bytes = (size_t)bytes;
         err = seo_config_parse(&input, out);
     }
     free(text);
     return err;
+}
+
+seo_err seo_config_load(const char *path, const char *const *sets, int64_t set_count,
+                        seo_config *out) {
+    return load(path, (seo_config_input){.sets = sets, .set_count = set_count}, out);
+}
+
+seo_err seo_config_load_resolved(const char *path, seo_config *out) {
+    return load(path, (seo_config_input){.resolved = true}, out);
 }

@@ -235,6 +235,9 @@ typedef struct seo_config {
 seo_err seo_config_load(const char *path, const char *const *sets, int64_t set_count,
                         seo_config *out);
 
+/* Reads a resolved copy (seo_config_write) of this or an earlier version. */
+seo_err seo_config_load_resolved(const char *path, seo_config *out);
+
 /* The same from memory. */
 typedef struct seo_config_input {
     const char *name; /* stands in messages for the path */
@@ -242,9 +245,15 @@ typedef struct seo_config_input {
     size_t bytes;
     const char *const *sets;
     int64_t set_count;
+    bool resolved;   /* a resolved copy: keys that it lacks came later, and have the value that runs
+                      * without them had */
     seo_buf *report; /* when not NULL, every mistake is appended to it, however many */
 } seo_config_input;
 seo_err seo_config_parse(const seo_config_input *input, seo_config *out);
+
+/* Item `index` of a list like "austen, kjv", without the blanks around it; false beyond the last.
+ */
+bool seo_config_item(const char *list, int64_t index, char out[SEO_CONFIG_TEXT_MAX]);
 
 /* The resolved configuration as YAML, every key with its origin in a comment. It reads back to the
  * same values. Of an amount given in tokens, the steps it comes to stand in a comment. */
@@ -254,7 +263,9 @@ seo_err seo_config_write(const seo_config *config, seo_buf *out);
  * init_from, where the data lies (its content has its own hash), device, kernels, of parallel.* all
  * but invariant with its slots, and reduce; nor precision auto, which goes with any other.
  * train.steps decides only as far as the learning rate depends on it, so that a run can be
- * extended; what is watched for spikes only where a spike's update is left out. */
+ * extended; what is watched for spikes only where a spike's update is left out; adapters' and the
+ * distillation's keys only where there are any. A key that came later counts where it is not what
+ * runs without it had. */
 void seo_config_hash(const seo_config *config, char out[33]);
 
 /* Appends "  model.num_layers: 12 in the checkpoint, 24 now\n" for each result-deciding field that

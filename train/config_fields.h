@@ -37,6 +37,8 @@ typedef struct seo_field {
     bool decides;          /* the result of a run */
     const char *unit;      /* "steps", "tokens"; NULL: none */
     const char *preset;    /* the default as one would write it; NULL: none */
+    const char *before;    /* of a key that runs were made without: the value that they had, as
+                            * seo_field_format writes it; NULL: all runs had the key */
     const char *otherwise; /* without a default: how the value is found. NULL: it must be given */
     const seo_field_choice *choices; /* ends with a NULL name */
     const char *range_hint;          /* appended when a number is out of range; may be NULL */
@@ -74,6 +76,7 @@ typedef enum seo_field_state {
 typedef struct seo_rules {
     seo_config *config;
     const char *name; /* of the file */
+    bool resolved;    /* see seo_config_input */
     seo_field_state states[SEO_CONFIG_FIELDS];
     void (*complain)(void *context, int64_t field, const char *text);
     void *context;

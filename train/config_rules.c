@@ -4,108 +4,28 @@
  * is missing or wrong, so that one mistake is reported once. Messages compute what would be legal.
  */
 #include <inttypes.h>
-#include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
-#include "train/config_fields.h"
-
-static int64_t index_of(const char *path) {
-    const int64_t index = seo_field_find(path);
-    SEO_ASSERT(index >= 0);
-    return index;
-}
-
-static bool given(const seo_rules *rules, const char *path) {
-    return rules->states[index_of(path)] == SEO_FIELD_GIVEN;
-}
-
-static bool from_set(const seo_rules *rules, const char *path) {
-    return rules->config->sources[index_of(path)].origin == SEO_ORIGIN_SET;
-}
-
-static void complain(const seo_rules *rules, const char *path, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void complain(const seo_rules *rules, const char *path, const char *fmt, ...) {
-    char text[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    rules->complain(rules->context, index_of(path), text);
-}
-
-static void derive(const seo_rules *rules, const char *path) {
-    const int64_t index = index_of(path);
-    if (rules->states[index] == SEO_FIELD_GIVEN) return;
-    rules->config->sources[index] = (seo_config_source){.origin = SEO_ORIGIN_DERIVED};
-}
-
-/* Where a mistake in two fields is shown: at the one the user wrote last, on the command line. */
-static const char *blame(const seo_rules *rules, const char *first, const char *second) {
-    if (from_set(rules, second) && !from_set(rules, first)) return second;
-    return given(rules, first) || !given(rules, second) ? first : second;
-}
-
-/* The divisors of n nearest to `wish` on both sides; 0 where there is none. */
-static void near_divisors(int64_t n, int64_t wish, int64_t *below, int64_t *above) {
-    *below = 0;
-    *above = 0;
-    for (int64_t d = 1; d <= n / d; d++) {
-        if (n % d != 0) continue;
-        const int64_t pair[] = {d, n / d};
-        for (int i = 0; i < 2; i++) {
-            if (pair[i] <= wish && pair[i] > *below) *below = pair[i];
-            if (pair[i] >= wish && (*above == 0 || pair[i] < *above)) *above = pair[i];
-        }
-    }
-}
-
-/* "459752 and 524288", the multiples of `of` around n, or just the one above. */
-static const char *near_multiples(char out[2 * SEO_SHORT_TEXT], int64_t n, int64_t of) {
-    const int64_t below = n / of * of;
-    if (below > 0) {
-        snprintf(out, 2 * SEO_SHORT_TEXT, "%" PRId64 " and %" PRId64, below, below + of);
-    } else {
-        snprintf(out, 2 * SEO_SHORT_TEXT, "%" PRId64, of);
-    }
-    return out;
-}
+#include "train/config_rules.h"
 
 /* ---- one of two ways to say the same ---- */
 
-static void forget(seo_rules *rules, const char *path) {
-    const int64_t index = index_of(path);
-    const seo_field *field = &seo_config_fields[index];
-    rules->states[index] = SEO_FIELD_ABSENT;
-    rules->config->sources[index] = (seo_config_source){0};
-    char *at = (char *)rules->config + field->offset;
-    if (field->type == SEO_FIELD_INT) memset(at, 0, sizeof(int64_t));
-    if (field->type == SEO_FIELD_TEXT) memset(at, 0, SEO_CONFIG_TEXT_MAX);
-    if (field->type == SEO_FIELD_MIX) rules->config->data.mix_count = 0;
-}
-
 /* A choice on the command line replaces the other way to say it in the file. */
 static void only_one(seo_rules *rules, const char *a, const char *b) {
-    if (!given(rules, a) || !given(rules, b)) return;
-    if (from_set(rules, a) != from_set(rules, b)) {
-        forget(rules, from_set(rules, a) ? b : a);
+    if (!seo_key_given(rules, a) || !seo_key_given(rules, b)) return;
+    if (seo_key_from_set(rules, a) != seo_key_from_set(rules, b)) {
+        seo_key_forget(rules, seo_key_from_set(rules, a) ? b : a);
         return;
     }
-    complain(rules, b, "%s and %s are both given; give one of them", a, b);
-    rules->states[index_of(a)] = SEO_FIELD_BROKEN;
-    rules->states[index_of(b)] = SEO_FIELD_BROKEN;
+    seo_key_complain(rules, b, "%s and %s are both given; give one of them", a, b);
+    rules->states[seo_key_index(a)] = SEO_FIELD_BROKEN;
+    rules->states[seo_key_index(b)] = SEO_FIELD_BROKEN;
 }
 
-static void rule_data_source(seo_rules *rules) {
+static void rule_data_once(seo_rules *rules) {
     only_one(rules, "data.path", "data.mix");
-    if (rules->states[index_of("data.path")] != SEO_FIELD_ABSENT) return;
-    if (rules->states[index_of("data.mix")] != SEO_FIELD_ABSENT) return;
-    complain(rules, "data.path",
-             "data.path is missing: the folder of a dataset (or data.mix); "
-             "give it in the file or with --set data.path=DIR");
 }
 
 static void rule_warmup_once(seo_rules *rules) {
@@ -114,69 +34,6 @@ static void rule_warmup_once(seo_rules *rules) {
 
 static void rule_decay_once(seo_rules *rules) {
     only_one(rules, "schedule.decay_steps", "schedule.decay_tokens");
-}
-
-/* ---- the model ---- */
-
-static void rule_ffn(seo_rules *rules) {
-    seo_model_config *model = &rules->config->model;
-    if (!given(rules, "model.ffn_hidden_size")) model->ffn_hidden_size = 4 * model->hidden_size;
-    derive(rules, "model.ffn_hidden_size");
-}
-
-/* Values that the kind of model decides. */
-static void rule_family(seo_rules *rules) {
-    seo_model_config *model = &rules->config->model;
-    const seo_family family = model->family;
-    const bool encoder = seo_family_is_encoder(family), bert = family == SEO_FAMILY_BERT;
-    if (!given(rules, "model.activation")) {
-        model->activation = encoder ? SEO_GELU_ERF : SEO_GELU_TANH;
-    }
-    if (!given(rules, "model.norm_eps")) {
-        model->norm_eps = bert || family == SEO_FAMILY_DISTILBERT ? 1e-12 : 1e-5;
-    }
-    if (!given(rules, "model.band")) model->band = family == SEO_FAMILY_GPT3 ? 256 : 0;
-    if (!given(rules, "model.type_vocab_size")) {
-        model->type_vocab_size = bert ? 2 : family == SEO_FAMILY_ROBERTA ? 1 : 0;
-    }
-    if (!given(rules, "model.next_sentence")) {
-        model->next_sentence = bert && rules->config->task.kind == SEO_TASK_PRETRAIN;
-    }
-    static const char *const paths[] = {"model.activation", "model.norm_eps", "model.band",
-                                        "model.type_vocab_size", "model.next_sentence"};
-    for (int64_t i = 0; i < SEO_COUNT_OF(paths); i++) derive(rules, paths[i]);
-}
-
-static void rule_predictions(seo_rules *rules) {
-    seo_data_config *data = &rules->config->data;
-    seo_model_config *model = &rules->config->model;
-    const bool masked =
-        seo_family_is_encoder(model->family) && rules->config->task.kind == SEO_TASK_PRETRAIN;
-    if (!given(rules, "data.max_predictions")) {
-        const int64_t all = (int64_t)ceil(data->mask_fraction * (double)model->seq_len);
-        data->max_predictions = masked ? seo_max_i64(1, all) : 0;
-    }
-    derive(rules, "data.max_predictions");
-    model->picks = masked ? seo_min_i64(data->max_predictions, model->seq_len) : 0;
-}
-
-static void rule_heads(seo_rules *rules) {
-    const seo_model_config *model = &rules->config->model;
-    const int64_t width = model->hidden_size, heads = model->num_heads;
-    if (width % heads == 0) return;
-    int64_t fewer = 0, more = 0;
-    near_divisors(width, heads, &fewer, &more);
-    char widths[2 * SEO_SHORT_TEXT], counts[2 * SEO_SHORT_TEXT];
-    near_multiples(widths, width, heads);
-    if (more > 0 && fewer > 0) {
-        snprintf(counts, sizeof counts, "%" PRId64 " and %" PRId64, fewer, more);
-    } else {
-        snprintf(counts, sizeof counts, "%" PRId64, fewer > 0 ? fewer : more);
-    }
-    complain(rules, blame(rules, "model.num_heads", "model.hidden_size"),
-             "model.num_heads %" PRId64 " does not divide model.hidden_size %" PRId64
-             "; the nearest that do: %s heads; the nearest widths: %s",
-             heads, width, counts, widths);
 }
 
 /* ---- the batch ---- */
@@ -192,41 +49,42 @@ static void default_micro_batch(seo_rules *rules) {
     for (int64_t n = 2; n <= WISH; n++) {
         if (sequences > 0 && sequences % n == 0) train->micro_batch = n;
     }
-    derive(rules, "train.micro_batch");
+    seo_key_derive(rules, "train.micro_batch");
 }
 
 static void rule_batch(seo_rules *rules) {
-    if (!given(rules, "train.micro_batch")) default_micro_batch(rules);
+    if (!seo_key_given(rules, "train.micro_batch")) default_micro_batch(rules);
     const seo_train_config *train = &rules->config->train;
     const int64_t seq_len = rules->config->model.seq_len, micro = train->micro_batch;
     const int64_t unit = micro * seq_len; /* at most 2^40 by their ranges */
     if (train->batch_tokens % unit == 0) return;
     char near[2 * SEO_SHORT_TEXT], other[96] = "";
-    near_multiples(near, train->batch_tokens, unit);
+    seo_key_near_multiples(near, train->batch_tokens, unit);
     if (train->batch_tokens % seq_len == 0) {
         int64_t below = 0, above = 0;
-        near_divisors(train->batch_tokens / seq_len, micro, &below, &above);
+        seo_key_near_divisors(train->batch_tokens / seq_len, micro, &below, &above);
         snprintf(other, sizeof other, "; or keep it with train.micro_batch %" PRId64,
                  below > 0 ? below : above);
     }
-    complain(rules,
-             from_set(rules, "train.batch_tokens")
-                 ? "train.batch_tokens"
-                 : blame(rules, blame(rules, "train.batch_tokens", "train.micro_batch"),
-                         "model.seq_len"),
-             "train.batch_tokens %" PRId64 " is not a multiple of train.micro_batch x model.seq_len"
-             " = %" PRId64 " x %" PRId64 " = %" PRId64 "; the nearest: %s%s",
-             train->batch_tokens, micro, seq_len, unit, near, other);
+    seo_key_complain(
+        rules,
+        seo_key_from_set(rules, "train.batch_tokens")
+            ? "train.batch_tokens"
+            : seo_key_blame(rules, seo_key_blame(rules, "train.batch_tokens", "train.micro_batch"),
+                            "model.seq_len"),
+        "train.batch_tokens %" PRId64 " is not a multiple of train.micro_batch x model.seq_len"
+        " = %" PRId64 " x %" PRId64 " = %" PRId64 "; the nearest: %s%s",
+        train->batch_tokens, micro, seq_len, unit, near, other);
 }
 
 static void rule_total_tokens(seo_rules *rules) {
     const seo_train_config *train = &rules->config->train;
     int64_t total = 0;
     if (seo_mul_ok(train->steps, train->batch_tokens, &total)) return;
-    complain(rules, blame(rules, "train.steps", "train.batch_tokens"),
-             "train.steps x train.batch_tokens = %" PRId64 " x %" PRId64
-             " tokens is more than can be counted; at most %" PRId64 " steps",
-             train->steps, train->batch_tokens, INT64_MAX / train->batch_tokens);
+    seo_key_complain(rules, seo_key_blame(rules, "train.steps", "train.batch_tokens"),
+                     "train.steps x train.batch_tokens = %" PRId64 " x %" PRId64
+                     " tokens is more than can be counted; at most %" PRId64 " steps",
+                     train->steps, train->batch_tokens, INT64_MAX / train->batch_tokens);
 }
 
 /* ---- the schedule ---- */
@@ -235,21 +93,21 @@ static void rule_schedule_steps(seo_rules *rules) {
     seo_schedule_config *schedule = &rules->config->schedule;
     const seo_train_config *train = &rules->config->train;
     if (schedule->name == SEO_SCHEDULE_CONSTANT) {
-        forget(rules, "schedule.decay_steps");
-        forget(rules, "schedule.decay_tokens");
+        seo_key_forget(rules, "schedule.decay_steps");
+        seo_key_forget(rules, "schedule.decay_tokens");
     }
     if (schedule->warmup_tokens > 0) {
         schedule->warmup_steps = seo_div_up(schedule->warmup_tokens, train->batch_tokens);
     }
-    derive(rules, "schedule.warmup_steps");
+    seo_key_derive(rules, "schedule.warmup_steps");
     if (schedule->decay_tokens > 0) {
         schedule->decay_steps = seo_div_up(schedule->decay_tokens, train->batch_tokens);
-    } else if (!given(rules, "schedule.decay_steps")) {
+    } else if (!seo_key_given(rules, "schedule.decay_steps")) {
         schedule->decay_steps = schedule->name == SEO_SCHEDULE_CONSTANT ? 0
                                 : schedule->name == SEO_SCHEDULE_WSD    ? train->steps / 5
                                                                         : train->steps;
     }
-    derive(rules, "schedule.decay_steps");
+    seo_key_derive(rules, "schedule.decay_steps");
 }
 
 static void rule_warmup_fits(seo_rules *rules) {
@@ -258,11 +116,12 @@ static void rule_warmup_fits(seo_rules *rules) {
     const char *warmup =
         schedule->warmup_tokens > 0 ? "schedule.warmup_tokens" : "schedule.warmup_steps";
     if (schedule->warmup_steps > steps) {
-        complain(rules, blame(rules, warmup, "train.steps"),
-                 "the warm-up of %" PRId64 " steps is longer than the run of %" PRId64
-                 "; give %s of at most %" PRId64,
-                 schedule->warmup_steps, steps, warmup,
-                 schedule->warmup_tokens > 0 ? steps * rules->config->train.batch_tokens : steps);
+        seo_key_complain(rules, seo_key_blame(rules, warmup, "train.steps"),
+                         "the warm-up of %" PRId64 " steps is longer than the run of %" PRId64
+                         "; give %s of at most %" PRId64,
+                         schedule->warmup_steps, steps, warmup,
+                         schedule->warmup_tokens > 0 ? steps * rules->config->train.batch_tokens
+                                                     : steps);
         return;
     }
     const bool ends =
@@ -270,10 +129,10 @@ static void rule_warmup_fits(seo_rules *rules) {
     if (ends && schedule->warmup_steps > schedule->decay_steps) {
         const char *decay =
             schedule->decay_tokens > 0 ? "schedule.decay_tokens" : "schedule.decay_steps";
-        complain(rules, blame(rules, decay, warmup),
-                 "the decay ends at step %" PRId64 ", inside the warm-up of %" PRId64
-                 " steps; its end counts from the first step",
-                 schedule->decay_steps, schedule->warmup_steps);
+        seo_key_complain(rules, seo_key_blame(rules, decay, warmup),
+                         "the decay ends at step %" PRId64 ", inside the warm-up of %" PRId64
+                         " steps; its end counts from the first step",
+                         schedule->decay_steps, schedule->warmup_steps);
     }
 }
 
@@ -284,10 +143,11 @@ static void rule_wsd_fits(seo_rules *rules) {
     if (schedule->decay_steps <= steps - warmup) return;
     const char *decay =
         schedule->decay_tokens > 0 ? "schedule.decay_tokens" : "schedule.decay_steps";
-    complain(rules, blame(rules, decay, "train.steps"),
-             "warm-up %" PRId64 " + decay %" PRId64 " steps are longer than the run of %" PRId64
-             "; the decay may have %" PRId64 " steps at most",
-             warmup, schedule->decay_steps, steps, steps - warmup);
+    seo_key_complain(rules, seo_key_blame(rules, decay, "train.steps"),
+                     "warm-up %" PRId64 " + decay %" PRId64
+                     " steps are longer than the run of %" PRId64 "; the decay may have %" PRId64
+                     " steps at most",
+                     warmup, schedule->decay_steps, steps, steps - warmup);
 }
 
 /* ---- many ranks ---- */
@@ -299,39 +159,42 @@ static void rule_slots(seo_rules *rules) {
     if ((slots & (slots - 1)) != 0) {
         int64_t below = 1;
         while (2 * below < slots) below *= 2;
-        complain(rules, "parallel.slots",
-                 "parallel.slots %" PRId64
-                 " is not a power of two, so there is no balanced tree of "
-                 "them; the nearest: %" PRId64 " and %" PRId64,
-                 slots, below, 2 * below);
+        seo_key_complain(rules, "parallel.slots",
+                         "parallel.slots %" PRId64
+                         " is not a power of two, so there is no balanced tree of "
+                         "them; the nearest: %" PRId64 " and %" PRId64,
+                         slots, below, 2 * below);
         return;
     }
     if (!config->parallel.invariant || config->train.batch_tokens % unit != 0) return;
     const int64_t micro_batches = config->train.batch_tokens / unit;
     if (micro_batches % slots == 0) return;
-    complain(rules, blame(rules, "parallel.slots", "train.micro_batch"),
-             "parallel.slots %" PRId64 " does not divide the batch of %" PRId64
-             " micro-batches (train.batch_tokens %" PRId64 " / (%" PRId64 " x %" PRId64
-             ")); give at most %" PRId64 " slots, a smaller train.micro_batch, or a batch that is "
-             "a multiple of %" PRId64 " tokens",
-             slots, micro_batches, config->train.batch_tokens, config->train.micro_batch,
-             config->model.seq_len, micro_batches & -micro_batches, slots * unit);
+    seo_key_complain(rules, seo_key_blame(rules, "parallel.slots", "train.micro_batch"),
+                     "parallel.slots %" PRId64 " does not divide the batch of %" PRId64
+                     " micro-batches (train.batch_tokens %" PRId64 " / (%" PRId64 " x %" PRId64
+                     ")); give at most %" PRId64
+                     " slots, a smaller train.micro_batch, or a batch that is "
+                     "a multiple of %" PRId64 " tokens",
+                     slots, micro_batches, config->train.batch_tokens, config->train.micro_batch,
+                     config->model.seq_len, micro_batches & -micro_batches, slots * unit);
 }
 
 static void rule_invariant(seo_rules *rules) {
     const seo_parallel_config *parallel = &rules->config->parallel;
     if (!parallel->invariant) return;
     if (parallel->zero > 1) {
-        complain(rules, blame(rules, "parallel.zero", "parallel.invariant"),
-                 "parallel.zero %" PRId64 " with parallel.invariant: the tree adds up whole slots, "
-                 "and a rank with zero 2 or 3 keeps a part of the gradient only, to which it adds "
-                 "each micro-batch at once; use zero 0 or 1",
-                 parallel->zero);
+        seo_key_complain(
+            rules, seo_key_blame(rules, "parallel.zero", "parallel.invariant"),
+            "parallel.zero %" PRId64 " with parallel.invariant: the tree adds up whole slots, "
+            "and a rank with zero 2 or 3 keeps a part of the gradient only, to which it adds "
+            "each micro-batch at once; use zero 0 or 1",
+            parallel->zero);
     }
     if (parallel->reduce == SEO_DTYPE_BF16) {
-        complain(rules, blame(rules, "parallel.reduce", "parallel.invariant"),
-                 "parallel.reduce: bf16 with parallel.invariant: what is rounded would depend on "
-                 "the number of ranks; use f32");
+        seo_key_complain(
+            rules, seo_key_blame(rules, "parallel.reduce", "parallel.invariant"),
+            "parallel.reduce: bf16 with parallel.invariant: what is rounded would depend on "
+            "the number of ranks; use f32");
     }
 }
 
@@ -345,13 +208,13 @@ static void rule_later(seo_rules *rules) {
     } table[] = {{"data.document_mask", c->data.document_mask},
                  {"model.attention_dropout", c->model.attention_dropout > 0},
                  {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0},
-                 {"optimizer.bias_correction", !c->optimizer.bias_correction},
                  {"task.kind", c->task.kind != SEO_TASK_PRETRAIN},
                  {"lora.rank", c->lora.rank > 0},
                  {"distill.teacher", c->distill.teacher[0] != '\0'}};
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
         if (!table[i].used) continue;
-        complain(rules, table[i].path, "%s: this version has its default only", table[i].path);
+        seo_key_complain(rules, table[i].path, "%s: this version has its default only",
+                         table[i].path);
     }
 }
 
@@ -361,26 +224,28 @@ static void rule_device(seo_rules *rules) {
     const seo_config *config = rules->config;
     if (config->device != SEO_DEVICE_CPU) return;
     if (config->precision == SEO_PRECISION_BF16) {
-        complain(rules, blame(rules, "precision", "device"),
-                 "precision: bf16 needs a GPU, the CPU computes in f32; use precision: f32 or "
-                 "auto, or device: cuda");
+        seo_key_complain(
+            rules, seo_key_blame(rules, "precision", "device"),
+            "precision: bf16 needs a GPU, the CPU computes in f32; use precision: f32 or "
+            "auto, or device: cuda");
     }
     if (config->kernels.matmul == SEO_MATMUL_CUBLASLT) {
-        complain(rules, blame(rules, "kernels.matmul", "device"),
-                 "kernels.matmul: cublaslt needs a GPU; use auto or own, or device: cuda");
+        seo_key_complain(rules, seo_key_blame(rules, "kernels.matmul", "device"),
+                         "kernels.matmul: cublaslt needs a GPU; use auto or own, or device: cuda");
     }
     if (config->parallel.backend == SEO_COMM_CHOICE_NCCL) {
-        complain(rules, blame(rules, "parallel.backend", "device"),
-                 "parallel.backend: nccl joins GPUs; use auto or mpi, or device: cuda");
+        seo_key_complain(rules, seo_key_blame(rules, "parallel.backend", "device"),
+                         "parallel.backend: nccl joins GPUs; use auto or mpi, or device: cuda");
     }
 }
 
 static void rule_master_weights(seo_rules *rules) {
     const seo_config *config = rules->config;
     if (config->optimizer.master_weights || config->precision == SEO_PRECISION_BF16) return;
-    complain(rules, blame(rules, "optimizer.master_weights", "precision"),
-             "optimizer.master_weights: false is for parameters in bf16; give precision: bf16 with "
-             "it, or use true");
+    seo_key_complain(
+        rules, seo_key_blame(rules, "optimizer.master_weights", "precision"),
+        "optimizer.master_weights: false is for parameters in bf16; give precision: bf16 with "
+        "it, or use true");
 }
 
 /* What the learning rate's course depends on. */
@@ -388,6 +253,8 @@ static void rule_master_weights(seo_rules *rules) {
     "train.steps", "train.batch_tokens", "schedule.name", "schedule.warmup_steps",                 \
         "schedule.warmup_tokens", "schedule.decay_steps", "schedule.decay_tokens"
 enum { SCHEDULE_NEEDS = 7 };
+#define FAMILY_FIELDS "model.family", "task.kind"
+#define MASK_FIELDS   "data.mask_fraction", "data.max_predictions", "model.next_sentence"
 /* What the batch is cut into. */
 #define BATCH_FIELDS                                                                               \
     "train.batch_tokens", "train.micro_batch", "model.seq_len", "parallel.invariant",              \
@@ -398,15 +265,22 @@ void seo_rules_apply(seo_rules *rules) {
         const char *needs[SCHEDULE_NEEDS];
         void (*apply)(seo_rules *rules);
     } table[] = {
-        {{"data.path", "data.mix"}, rule_data_source},
+        {{"data.path", "data.mix"}, rule_data_once},
+        {{"data.path", "data.mix", "task.kind", "checkpoint.init_from"},
+         seo_config_rule_data_source},
         {{"schedule.warmup_steps", "schedule.warmup_tokens"}, rule_warmup_once},
         {{"schedule.decay_steps", "schedule.decay_tokens"}, rule_decay_once},
-        {{"model.hidden_size", "model.ffn_hidden_size"}, rule_ffn},
-        {{"model.hidden_size", "model.num_heads"}, rule_heads},
-        {{"model.family", "task.kind"}, rule_family},
-        {{"model.family", "task.kind", "data.mask_fraction", "data.max_predictions",
-          "model.seq_len"},
-         rule_predictions},
+        {{"model.hidden_size", "model.ffn_hidden_size"}, seo_config_rule_ffn},
+        {{"model.hidden_size", "model.num_heads"}, seo_config_rule_heads},
+        {{FAMILY_FIELDS, "model.seq_len"}, seo_config_rule_family},
+        {{"model.family", "model.band", "model.seq_len"}, seo_config_rule_band},
+        {{FAMILY_FIELDS, "model.type_vocab_size", "model.next_sentence"},
+         seo_config_rule_sentences},
+        {{FAMILY_FIELDS, MASK_FIELDS, "model.seq_len"}, seo_config_rule_masks},
+        {{FAMILY_FIELDS, MASK_FIELDS, "data.short_sequences"}, seo_config_rule_unmasked},
+        {{"data.document_mask", "model.next_sentence", "task.kind"}, seo_config_rule_documents},
+        {{FAMILY_FIELDS, "task.examples", "task.lm_weight"}, seo_config_rule_task},
+        {{"task.kind", "task.labels"}, seo_config_rule_labels},
         {{BATCH_FIELDS}, rule_batch},
         {{BATCH_FIELDS}, rule_slots},
         {{"train.steps", "train.batch_tokens"}, rule_total_tokens},
@@ -414,6 +288,12 @@ void seo_rules_apply(seo_rules *rules) {
         {{SCHEDULE_FIELDS}, rule_warmup_fits},
         {{SCHEDULE_FIELDS}, rule_wsd_fits},
         {{"parallel.invariant", "parallel.zero", "parallel.reduce"}, rule_invariant},
+        {{"lora.rank", "lora.alpha", "lora.targets", "model.hidden_size", "model.ffn_hidden_size",
+          "checkpoint.init_from", "parallel.zero"},
+         seo_config_rule_lora},
+        {{"distill.teacher", "distill.layers", "distill.soft", "distill.hard", "distill.cosine",
+          "model.num_layers", "lora.rank"},
+         seo_config_rule_distill},
         {{NULL}, rule_later},
         {{"device", "precision", "kernels.matmul", "parallel.backend"}, rule_device},
         {{"optimizer.master_weights", "precision"}, rule_master_weights},
@@ -421,7 +301,7 @@ void seo_rules_apply(seo_rules *rules) {
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
         bool whole = true;
         for (int n = 0; n < SCHEDULE_NEEDS && table[i].needs[n]; n++) {
-            whole = whole && rules->states[index_of(table[i].needs[n])] != SEO_FIELD_BROKEN;
+            whole = whole && rules->states[seo_key_index(table[i].needs[n])] != SEO_FIELD_BROKEN;
         }
         if (whole) table[i].apply(rules);
     }

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
-#include "train/config_fields.h"
+#include "train/config_rules.h"
 
 static bool is_path(const seo_field *field, const char *path) {
     return strcmp(field->path, path) == 0;
@@ -70,6 +70,21 @@ static bool skips_spikes(const seo_train_config *train) {
     return train->on_spike == SEO_SPIKE_SKIP && train->spike_sigma > 0;
 }
 
+static bool distills(const seo_config *config) {
+    return config->distill.teacher[0] != '\0';
+}
+
+/* A key of a section that one key of it turns on. */
+static bool is_unused(const seo_field *field, const seo_config *config) {
+    char section[SEO_SHORT_TEXT];
+    seo_field_split(field->path, section);
+    if (strcmp(section, "lora") == 0) {
+        return config->lora.rank == 0 && !is_path(field, "lora.rank");
+    }
+    return strcmp(section, "distill") == 0 && !distills(config) &&
+           !is_path(field, "distill.teacher");
+}
+
 /* Appends the value as far as it decides the result; nothing where it does not. */
 static void add_decisive(const seo_field *field, const seo_config *config, seo_buf *out) {
     const seo_schedule_kind schedule = config->schedule.name;
@@ -80,6 +95,11 @@ static void add_decisive(const seo_field *field, const seo_config *config, seo_b
     if (is_path(field, "precision") && config->precision == SEO_PRECISION_AUTO) return;
     if (is_path(field, "schedule.final_lr_fraction") && schedule == SEO_SCHEDULE_CONSTANT) return;
     if (is_path(field, "parallel.slots") && !config->parallel.invariant) return;
+    if (is_unused(field, config)) return;
+    if (is_path(field, "distill.teacher")) {
+        seo_buf_text(out, distills(config) ? "given" : "null");
+        return;
+    }
     if (!skips_spikes(&config->train)) {
         if (is_path(field, "train.spike_sigma") || is_path(field, "train.spike_window")) return;
         if (is_path(field, "train.on_spike")) {
@@ -100,11 +120,22 @@ static void add_decisive(const seo_field *field, const seo_config *config, seo_b
 void seo_config_hash(const seo_config *config, char out[33]) {
     seo_buf text = {0};
     for (int64_t i = 0; i < SEO_CONFIG_FIELDS; i++) {
-        seo_buf_format(&text, "%s=", seo_config_fields[i].path);
-        add_decisive(&seo_config_fields[i], config, &text);
-        seo_buf_text(&text, "\n");
+        const seo_field *field = &seo_config_fields[i];
+        const size_t start = text.bytes;
+        seo_buf_format(&text, "%s=", field->path);
+        const size_t value = text.bytes;
+        add_decisive(field, config, &text);
+        /* A few kilobytes: a machine without them cannot say anything true about this run. */
+        SEO_ASSERT(!text.failed);
+        const bool as_before =
+            field->before && (text.bytes == value || strcmp(text.data + value, field->before) == 0);
+        if (as_before) {
+            text.bytes = start;
+            text.data[start] = '\0';
+        } else {
+            seo_buf_text(&text, "\n");
+        }
     }
-    /* A few kilobytes: a machine without them cannot say anything true about this run. */
     SEO_ASSERT(!text.failed);
     seo_xxh128_hex(text.data, text.bytes, out);
     seo_buf_free(&text);
@@ -159,8 +190,8 @@ void seo_config_summary(const seo_config *config, seo_buf *out) {
     const seo_train_config *train = &config->train;
     char batch[SEO_SHORT_TEXT], steps[SEO_SHORT_TEXT], total[SEO_SHORT_TEXT], seq[SEO_SHORT_TEXT];
     seo_buf_format(out, "%s, %" PRId64 " layers x %" PRId64 " wide x %" PRId64 " heads, ",
-                   model->family == SEO_FAMILY_GPT3 ? "gpt3" : "gpt2", model->num_layers,
-                   model->hidden_size, model->num_heads);
+                   seo_config_family_name(model->family), model->num_layers, model->hidden_size,
+                   model->num_heads);
     seo_buf_format(out, "%s tokens of context; %s tokens a step, %s steps, %s tokens in all",
                    seo_format_count(seq, model->seq_len),
                    seo_format_count(batch, train->batch_tokens),

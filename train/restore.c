@@ -228,7 +228,7 @@ seo_err seo_restore(const seo_restore_args *args, seo_restored *out) {
     snprintf(out->path, sizeof out->path, "%s", seo_ckpt_path(ckpt));
     SEO_TRY(seo_path_join(config_path, out->path, "config.yaml"));
     SEO_TRY(seo_path_join(out->tokenizer_path, out->path, "tokenizer.json"));
-    SEO_TRY(seo_config_load(config_path, NULL, 0, &out->config));
+    SEO_TRY(seo_config_load_resolved(config_path, &out->config));
     SEO_TRY(open_model(args, out));
     SEO_TRY(read_parameters(ckpt, out->model));
 done:

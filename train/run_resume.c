@@ -36,7 +36,7 @@ static seo_err compare_config(const seo_run *run) {
     seo_config *saved = calloc(1, sizeof *saved);
     if (!saved) return SEO_FAIL(SEO_ERR_MEMORY, "a configuration");
     SEO_TRY(seo_path_join(path, run->resumed_path, "config.yaml"));
-    SEO_TRY(seo_config_load(path, NULL, 0, saved));
+    SEO_TRY(seo_config_load_resolved(path, saved));
     const int64_t count =
         seo_config_diff(saved, &run->config, args->allow, args->allow_count, &differences);
     SEO_TRY(seo_buf_check(&differences));

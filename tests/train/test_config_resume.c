@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -62,6 +63,11 @@ static void test_round_trip(void **state) {
         "parallel.zero=3\nparallel.reduce=bf16\nparallel.recompute=full\nparallel.backend=mpi",
         "train.spike_sigma=0.1\ntrain.on_spike=skip\ntrain.max_bad_steps=1",
         "device=cuda\nprecision=bf16\nkernels.matmul=cublaslt\noptimizer.master_weights=false",
+        "model.family=gpt1",
+        "model.family=gpt3\nmodel.band=7",
+        "model.family=bert\ndata.max_predictions=3",
+        "model.family=roberta\ndata.mask_fraction=0.3",
+        "model.family=distilbert\nmodel.activation=gelu_tanh",
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(sets); i++) {
         read_small(sets[i], &g_config);
@@ -139,6 +145,18 @@ static const struct {
     {"parallel.join_timeout", "parallel.join_timeout=5s"},
     {"kernels.matmul", "kernels.matmul=own"},
     {"device", "device=cpu"},
+    {"optimizer.bias_correction", "optimizer.bias_correction=false"},
+};
+
+/* Likewise of an encoder. */
+static const struct {
+    const char *path, *sets;
+} k_encoder_changes[] = {
+    {"model.type_vocab_size", "model.type_vocab_size=3"},
+    {"model.next_sentence", "model.next_sentence=false"},
+    {"data.mask_fraction", "data.mask_fraction=0.2\ndata.max_predictions=5"},
+    {"data.max_predictions", "data.max_predictions=4"},
+    {"data.short_sequences", "data.short_sequences=0.2"},
 };
 
 /* Fields that have no second legal value, whose change shows in another field, or with rules of
@@ -152,12 +170,7 @@ static const char *const k_single[] = {"optimizer.name",
                                        "precision",
                                        "model.attention_dropout",
                                        "model.band",
-                                       "model.type_vocab_size",
-                                       "model.next_sentence",
                                        "data.document_mask",
-                                       "data.mask_fraction",
-                                       "data.max_predictions",
-                                       "data.short_sequences",
                                        "task.kind",
                                        "task.examples",
                                        "task.held_out",
@@ -165,7 +178,6 @@ static const char *const k_single[] = {"optimizer.name",
                                        "task.lm_weight",
                                        "train.batch_ramp_tokens",
                                        "train.batch_start_tokens",
-                                       "optimizer.bias_correction",
                                        "lora.rank",
                                        "lora.alpha",
                                        "lora.targets",
@@ -178,7 +190,9 @@ static const char *const k_single[] = {"optimizer.name",
 
 static void test_every_field_has_a_change(void **state) {
     (void)state;
-    assert_int_equal(SEO_COUNT_OF(k_changes) + SEO_COUNT_OF(k_single), SEO_CONFIG_FIELDS);
+    assert_int_equal(SEO_COUNT_OF(k_changes) + SEO_COUNT_OF(k_encoder_changes) +
+                         SEO_COUNT_OF(k_single),
+                     SEO_CONFIG_FIELDS);
     for (int64_t i = 0; i < SEO_COUNT_OF(k_changes); i++) {
         assert_true(seo_field_find(k_changes[i].path) >= 0);
     }
@@ -188,31 +202,86 @@ static void test_every_field_has_a_change(void **state) {
 }
 
 /* The hash and the difference agree with each other and with what the table says of the field. */
+static void check_change(const char *path, const char *base, const char *sets) {
+    char before[33], after[33], both[512];
+    const bool decides = seo_config_fields[seo_field_find(path)].decides;
+    snprintf(both, sizeof both, "%s%s", base, sets);
+    read_small(base, &g_config);
+    read_small(both, &g_other);
+    seo_config_hash(&g_config, before);
+    seo_config_hash(&g_other, after);
+    seo_buf report = {0};
+    const int64_t count = seo_config_diff(&g_config, &g_other, NULL, 0, &report);
+    if ((strcmp(before, after) != 0) != decides || (count == 1) != decides) {
+        fail_msg("%s: hashes %s %s, %lld differences:\n%s", path, before, after, (long long)count,
+                 report.data ? report.data : "");
+    }
+    if (decides) {
+        char line[128];
+        snprintf(line, sizeof line, "  %s: ", path);
+        assert_int_equal(strncmp(report.data, line, strlen(line)), 0);
+        assert_int_equal(seo_config_diff(&g_config, &g_other, &path, 1, &report), 0);
+    }
+    seo_buf_free(&report);
+}
+
 static void test_what_decides(void **state) {
     (void)state;
-    read_small(NULL, &g_config);
-    char before[33], after[33];
-    seo_config_hash(&g_config, before);
-    assert_int_equal(strlen(before), 32);
     for (int64_t i = 0; i < SEO_COUNT_OF(k_changes); i++) {
-        const char *path = k_changes[i].path;
-        const bool decides = seo_config_fields[seo_field_find(path)].decides;
-        read_small(k_changes[i].sets, &g_other);
-        seo_config_hash(&g_other, after);
-        seo_buf report = {0};
-        const int64_t count = seo_config_diff(&g_config, &g_other, NULL, 0, &report);
-        if ((strcmp(before, after) != 0) != decides || (count == 1) != decides) {
-            fail_msg("%s: hashes %s %s, %lld differences:\n%s", path, before, after,
-                     (long long)count, report.data ? report.data : "");
-        }
-        if (decides) {
-            char line[128];
-            snprintf(line, sizeof line, "  %s: ", path);
-            assert_int_equal(strncmp(report.data, line, strlen(line)), 0);
-            assert_int_equal(seo_config_diff(&g_config, &g_other, &path, 1, &report), 0);
-        }
-        seo_buf_free(&report);
+        check_change(k_changes[i].path, "", k_changes[i].sets);
     }
+    for (int64_t i = 0; i < SEO_COUNT_OF(k_encoder_changes); i++) {
+        check_change(k_encoder_changes[i].path, "model.family=bert\ndata.max_predictions=5\n",
+                     k_encoder_changes[i].sets);
+    }
+}
+
+/* The hash of runs that were made before there were other families and tasks: made by that version.
+ */
+static void test_hash_of_earlier_versions(void **state) {
+    (void)state;
+    static const struct {
+        const char *sets, *hash;
+    } cases[] = {{NULL, "92de885e9ab49b438efff6185fb18a9c"},
+                 {"model.family=gpt3\nmodel.band=0", "9ce1c59b7edb6d944afbafcd8af68b46"},
+                 {"data.mix={a: 1}", "7b803bf65d86bf3a6ab0e20f2c0a6a7f"}};
+    char hash[33];
+    for (int64_t i = 0; i < SEO_COUNT_OF(cases); i++) {
+        read_small(cases[i].sets, &g_config);
+        seo_config_hash(&g_config, hash);
+        assert_string_equal(hash, cases[i].hash);
+    }
+}
+
+/* A resolved copy without the keys that came later is the run that it was: gpt3 had dense layers.
+ */
+static void test_copies_of_earlier_versions(void **state) {
+    (void)state;
+    char path[] = "/tmp/seodang_resolved_XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    seo_buf text = {0}, report = {0};
+    read_small("model.family=gpt3", &g_other);
+    assert_int_equal(g_other.model.band, 32);
+    assert_int_equal(seo_config_write(&g_other, &text), SEO_OK);
+    for (int64_t i = 0; i < SEO_CONFIG_FIELDS; i++) {
+        char key[2 * SEO_SHORT_TEXT], section[SEO_SHORT_TEXT];
+        snprintf(key, sizeof key, "\n  %s: ", seo_field_split(seo_config_fields[i].path, section));
+        char *line = seo_config_fields[i].before ? strstr(text.data, key) : NULL;
+        if (line) line[1] = '#'; /* a comment */
+    }
+    assert_int_equal(write(fd, text.data, text.bytes), (ssize_t)text.bytes);
+    close(fd);
+    if (seo_config_load_resolved(path, &g_config) != SEO_OK) fail_msg("%s", seo_err_detail());
+    unlink(path);
+    assert_int_equal(g_config.model.band, 0);
+    assert_int_equal(seo_config_diff(&g_config, &g_other, NULL, 0, &report), 1);
+    assert_string_equal(report.data, "  model.band: 0 in the checkpoint, 32 now\n");
+    read_small("model.family=gpt3\nmodel.band=0", &g_other);
+    seo_buf_clear(&report);
+    assert_int_equal(seo_config_diff(&g_config, &g_other, NULL, 0, &report), 0);
+    seo_buf_free(&text);
+    seo_buf_free(&report);
 }
 
 /* Whether what both say makes the same run, and the hash agrees. */
@@ -358,6 +427,8 @@ int main(void) {
                                        cmocka_unit_test(test_origins),
                                        cmocka_unit_test(test_every_field_has_a_change),
                                        cmocka_unit_test(test_what_decides),
+                                       cmocka_unit_test(test_hash_of_earlier_versions),
+                                       cmocka_unit_test(test_copies_of_earlier_versions),
                                        cmocka_unit_test(test_what_decides_with_another),
                                        cmocka_unit_test(test_diff_text),
                                        cmocka_unit_test(test_precision),
