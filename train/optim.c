@@ -246,13 +246,18 @@ done:
     return err;
 }
 
+/* What a running mean is multiplied by, for its start at 0. */
+static float correction(const seo_optim *o, double beta, int64_t update) {
+    return o->config.bias_correction ? (float)(1 / (1 - pow(beta, (double)update))) : 1.0f;
+}
+
 /* The values a step brings, before the clip factor that is on the device already. */
 static seo_err set_hyper(seo_optim *o, double lr, int64_t update) {
     SEO_ASSERT(update >= 1 && SEO_HYPER_GRAD_FACTOR == SEO_HYPER_COUNT - 1);
     float values[SEO_HYPER_GRAD_FACTOR];
     values[SEO_HYPER_LR] = (float)lr;
-    values[SEO_HYPER_CORRECTION1] = (float)(1 / (1 - pow(o->config.beta1, (double)update)));
-    values[SEO_HYPER_CORRECTION2] = (float)(1 / (1 - pow(o->config.beta2, (double)update)));
+    values[SEO_HYPER_CORRECTION1] = correction(o, o->config.beta1, update);
+    values[SEO_HYPER_CORRECTION2] = correction(o, o->config.beta2, update);
     values[SEO_HYPER_STEP] = (float)update;
     return seo_device_copy_in(o->dev, o->hyper.data, values, sizeof values);
 }

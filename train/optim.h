@@ -39,7 +39,7 @@ seo_param_set *seo_optim_moment2(seo_optim *optim);
 seo_err seo_optim_norm(seo_optim *optim, double *norm);
 
 /* One update with the factor of the last seo_optim_norm. `update`: how many were made before, plus
- * 1; it decides the bias correction. */
+ * 1; it decides the bias correction, where the configuration has it. */
 seo_err seo_optim_update(seo_optim *optim, double lr, int64_t update);
 
 #ifdef __cplusplus

@@ -43,8 +43,13 @@ static const seo_model_config k_model = {.family = SEO_FAMILY_GPT2,
                                          .dropout = 0.1,
                                          .norm_eps = 1e-5};
 
-static const seo_optimizer_config k_adamw = {
-    .lr = 6e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0};
+static const seo_optimizer_config k_adamw = {.lr = 6e-4,
+                                             .bias_correction = true,
+                                             .beta1 = 0.9,
+                                             .beta2 = 0.95,
+                                             .eps = 1e-8,
+                                             .weight_decay = 0.1,
+                                             .clip = 1.0};
 
 static seo_err bench_open(bench *b) {
     seo_err err = SEO_OK;

@@ -42,8 +42,13 @@ static const seo_model_config k_gpt2_124m = {.family = SEO_FAMILY_GPT2,
 
 static seo_err bench_open(bench *b, int32_t threads) {
     seo_err err = SEO_OK;
-    static const seo_optimizer_config optimizer = {
-        .lr = 6e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0};
+    static const seo_optimizer_config optimizer = {.lr = 6e-4,
+                                                   .bias_correction = true,
+                                                   .beta1 = 0.9,
+                                                   .beta2 = 0.95,
+                                                   .eps = 1e-8,
+                                                   .weight_decay = 0.1,
+                                                   .clip = 1.0};
     const int64_t rows = b->batch * b->positions, count = b->batch * (b->positions + 1);
     const double start = seo_clock_s();
     SEO_TRY(seo_device_open_cpu(&(seo_cpu_options){.threads = threads}, &b->dev));

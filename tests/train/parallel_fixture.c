@@ -68,8 +68,13 @@ static void configure(rank *r) {
                                          .batch_tokens = RANKS_SEQUENCES * TINY_POSITIONS,
                                          .micro_batch = s->micro_batch,
                                          .seed = 5};
-    r->config.optimizer = (seo_optimizer_config){
-        .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 0.5};
+    r->config.optimizer = (seo_optimizer_config){.lr = 1e-2,
+                                                 .bias_correction = true,
+                                                 .beta1 = 0.9,
+                                                 .beta2 = 0.95,
+                                                 .eps = 1e-8,
+                                                 .weight_decay = 0.1,
+                                                 .clip = 0.5};
     r->config.schedule = (seo_schedule_config){
         .name = SEO_SCHEDULE_LINEAR, .warmup_steps = 2, .decay_steps = RANKS_STEPS_MAX};
 }

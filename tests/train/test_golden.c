@@ -218,6 +218,7 @@ static void twenty_steps(void **state) {
     bench_open(&b, 2);
     const hid_t file = b.golden.file;
     const seo_optimizer_config config = {.lr = read_float(file, "lr"),
+                                         .bias_correction = true,
                                          .beta1 = read_float(file, "beta1"),
                                          .beta2 = read_float(file, "beta2"),
                                          .eps = read_float(file, "eps"),

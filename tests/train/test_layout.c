@@ -19,8 +19,13 @@ static void ok(seo_err err) {
     if (err != SEO_OK) fail_msg("%s", seo_err_detail());
 }
 
-static const seo_optimizer_config k_adamw = {
-    .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.5, .clip = 1};
+static const seo_optimizer_config k_adamw = {.lr = 1e-2,
+                                             .bias_correction = true,
+                                             .beta1 = 0.9,
+                                             .beta2 = 0.99,
+                                             .eps = 1e-8,
+                                             .weight_decay = 0.5,
+                                             .clip = 1};
 
 /* Sets of every type have the same offsets in elements, and each tensor begins a unit. */
 static void offsets(void **state) {

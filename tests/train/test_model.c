@@ -168,8 +168,13 @@ static void micro_batches(void **state) {
 /* Steps of AdamW on one batch of 32 tokens; leaves the parameters in `out` when it is given. */
 static double train(int32_t threads, int64_t steps, double lr, double dropout, float *out) {
     const seo_model_config config = tiny_config(dropout);
-    const seo_optimizer_config adamw = {
-        .lr = lr, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+    const seo_optimizer_config adamw = {.lr = lr,
+                                        .bias_correction = true,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.99,
+                                        .eps = 1e-8,
+                                        .weight_decay = 0.1,
+                                        .clip = 1};
     tiny_model t;
     seo_optim *optim = NULL;
     int32_t tokens[2 * ROW_TOKENS];

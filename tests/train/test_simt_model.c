@@ -61,8 +61,13 @@ typedef struct variant {
     seo_recompute recompute;
 } variant;
 
-static const seo_optimizer_config k_adamw = {
-    .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+static const seo_optimizer_config k_adamw = {.lr = 1e-2,
+                                             .bias_correction = true,
+                                             .beta1 = 0.9,
+                                             .beta2 = 0.99,
+                                             .eps = 1e-8,
+                                             .weight_decay = 0.1,
+                                             .clip = 1};
 
 static seo_model_config config_of(double dropout) {
     return (seo_model_config){.family = SEO_FAMILY_GPT2,

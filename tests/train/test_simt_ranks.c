@@ -99,8 +99,13 @@ static seo_err open_training(opened *o, const rank_process *self, const course *
                                          .batch_tokens = RANKS_SEQUENCES * TINY_POSITIONS,
                                          .micro_batch = 2,
                                          .seed = 5};
-    o->config.optimizer = (seo_optimizer_config){
-        .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 0.5};
+    o->config.optimizer = (seo_optimizer_config){.lr = 1e-2,
+                                                 .bias_correction = true,
+                                                 .beta1 = 0.9,
+                                                 .beta2 = 0.95,
+                                                 .eps = 1e-8,
+                                                 .weight_decay = 0.1,
+                                                 .clip = 0.5};
     o->config.schedule =
         (seo_schedule_config){.name = SEO_SCHEDULE_LINEAR, .warmup_steps = 2, .decay_steps = STEPS};
     SEO_TRY(seo_model_open(

@@ -58,7 +58,7 @@ static void open_loader(bench *b) {
                        &b->loader));
 }
 
-static bench *bench_open(int64_t micro_batch) {
+static bench *bench_open_with(int64_t micro_batch, bool bias_correction) {
     bench *b = calloc(1, sizeof *b);
     open_loader(b);
     b->config.model = tiny_config(0.1);
@@ -66,8 +66,13 @@ static bench *bench_open(int64_t micro_batch) {
                                          .batch_tokens = SEQUENCES * TINY_POSITIONS,
                                          .micro_batch = micro_batch,
                                          .seed = 5};
-    b->config.optimizer = (seo_optimizer_config){
-        .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+    b->config.optimizer = (seo_optimizer_config){.lr = 1e-2,
+                                                 .bias_correction = bias_correction,
+                                                 .beta1 = 0.9,
+                                                 .beta2 = 0.95,
+                                                 .eps = 1e-8,
+                                                 .weight_decay = 0.1,
+                                                 .clip = 1};
     b->config.schedule =
         (seo_schedule_config){.name = SEO_SCHEDULE_LINEAR, .warmup_steps = 4, .decay_steps = 10};
     ok(seo_device_open_cpu(&(seo_cpu_options){.threads = 1}, &b->dev));
@@ -87,6 +92,10 @@ static bench *bench_open(int64_t micro_batch) {
                      &b->step));
     seo_device_seal(b->dev); /* a step may not allocate */
     return b;
+}
+
+static bench *bench_open(int64_t micro_batch) {
+    return bench_open_with(micro_batch, true);
 }
 
 static void bench_close(bench *b) {
@@ -189,6 +198,24 @@ static void not_finite(void **state) {
     bench_close(b);
 }
 
+/* Without bias correction the first update moves an element by lr (1 - beta1) / sqrt(1 - beta2),
+ * whatever its gradient, against lr with it: eps is nothing beside the gradients here. */
+static void first_move(void **state) {
+    (void)state;
+    for (int corrected = 0; corrected < 2; corrected++) {
+        bench *b = bench_open_with(4, corrected != 0);
+        const int64_t row = seo_params_find(seo_model_table(b->model), "blocks.0.mlp.fc.bias");
+        const float *bias = seo_model_weights(b->model)->tensors[row].data;
+        seo_step_result r;
+        double most = 0;
+        ok(seo_step_run(b->step, 1, 0, &r)); /* begins at 0 and has no decay */
+        for (int64_t i = 0; i < 4 * TINY_WIDTH; i++) most = fmax(most, fabs((double)bias[i]));
+        const double wanted = r.lr * (corrected ? 1 : (1 - 0.9) / sqrt(1 - 0.95));
+        assert_true(fabs(most - wanted) < 1e-4 * wanted);
+        bench_close(b);
+    }
+}
+
 static void stopped(void **state) {
     (void)state;
     bench *b = bench_open(2);
@@ -211,6 +238,7 @@ static void stopped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_micro_batch), cmocka_unit_test(vetoed),
-                                       cmocka_unit_test(not_finite), cmocka_unit_test(stopped)};
+                                       cmocka_unit_test(not_finite), cmocka_unit_test(first_move),
+                                       cmocka_unit_test(stopped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
