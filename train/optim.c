@@ -35,6 +35,12 @@ struct seo_optim {
     seo_replay measure, update;
 };
 
+/* The first row from `row` on that is trained, or the end of the table. */
+static int64_t next_row(const seo_shards *shards, int64_t row) {
+    while (row < shards->row_count && shards->rows[row].count == 0) row++;
+    return row;
+}
+
 /* Where decay begins and ends along a span, in units from its start: each change from one parameter
  * to the next is an end. What lies beyond the last end has no decay, so the list is closed where it
  * would have; without any the list is one end at 0. Returns how many there are; ends NULL: only
@@ -43,13 +49,14 @@ static int64_t decay_ends(const seo_params *params, const seo_shards *shards, co
                           int32_t *ends) {
     int64_t count = 0;
     bool decays = false;
-    for (int64_t row = 0; row <= params->count; row++) {
+    for (int64_t row = next_row(shards, 0), after; row <= params->count; row = after) {
         const bool beyond = row == params->count;
         const int64_t start = beyond ? INT64_MAX : seo_shards_row_at(shards, SEO_LAYOUT_WHOLE, row);
         const bool next = !beyond && start < of->first + of->count && params->items[row].decay;
+        after = beyond ? row + 1 : next_row(shards, row + 1);
         /* A row that ends before the span is told by the one after it. */
-        const bool before = row + 1 < params->count &&
-                            seo_shards_row_at(shards, SEO_LAYOUT_WHOLE, row + 1) <= of->first;
+        const bool before = after < params->count &&
+                            seo_shards_row_at(shards, SEO_LAYOUT_WHOLE, after) <= of->first;
         if (before || next == decays) continue;
         const int64_t at = seo_min_i64(seo_max_i64(start - of->first, 0), of->count);
         if (ends) ends[count] = (int32_t)(at / SEO_ADAMW_UNIT);

@@ -40,6 +40,7 @@ seo_err seo_param_set_bind(seo_param_set *set, seo_device *dev) {
     if (err != SEO_OK) return seo_err_context(err, "%s", set->name);
     set->dev = dev;
     for (int64_t row = 0; row < set->count; row++) {
+        if (set->shards->rows[row].count == 0) continue;
         const int64_t at = seo_shards_row_at(set->shards, set->layout, row);
         set->tensors[row].data = flat_part(set, at, 1).data;
     }
@@ -118,7 +119,7 @@ static bool piece_of(const seo_param_set *set, int64_t row, seo_shard_piece *out
     *out = (seo_shard_piece){.row = row,
                              .count = set->shards->rows[row].count,
                              .at = seo_shards_row_at(set->shards, set->layout, row)};
-    return true;
+    return out->count > 0;
 }
 
 seo_err seo_params_init(const seo_params *params, seo_param_set *set, uint64_t seed) {

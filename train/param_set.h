@@ -26,7 +26,8 @@ typedef struct seo_param_set {
     const seo_shards *shards; /* borrowed */
     seo_layout layout;
     seo_tensor *tensors; /* by row; shapes, without padding, from plan on, addresses from bind on;
-                          * in windows those of blocks share their memory; NULL for a shard */
+                          * in windows those of blocks share their memory; no address where the
+                          * shards have not the row; NULL for a shard */
     int64_t count;       /* rows; 0 for a shard */
     seo_tensor flat;     /* the set as one vector, padding (always 0) included */
     int64_t bytes;

@@ -20,6 +20,14 @@ int64_t seo_params_elements(const seo_params *params) {
     return total;
 }
 
+int64_t seo_params_trained(const seo_params *params) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        if (!params->items[i].frozen) total += seo_param_elements(&params->items[i]);
+    }
+    return total;
+}
+
 int64_t seo_params_find(const seo_params *params, const char *name) {
     for (int64_t i = 0; i < params->count; i++) {
         if (strcmp(params->items[i].name, name) == 0) return i;
@@ -55,6 +63,18 @@ static seo_err check_size(const seo_params *params, const seo_param *param) {
                     (long long)param->dims[0], (long long)param->dims[1]);
 }
 
+/* What is trained beside adapters' rows: heads of a task, which its base may not have. */
+static bool is_frozen(const seo_params *params, const char *name) {
+    static const char *const heads[] = {"classify.", "pooler."};
+    const char *last = strrchr(name, '.');
+    if (params->adapter_rank == 0) return false;
+    if (last && (strcmp(last, ".lora_a") == 0 || strcmp(last, ".lora_b") == 0)) return false;
+    for (int64_t i = 0; i < SEO_COUNT_OF(heads); i++) {
+        if (strncmp(name, heads[i], strlen(heads[i])) == 0) return false;
+    }
+    return true;
+}
+
 seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *index) {
     SEO_ASSERT(param->rank == 1 || param->rank == 2);
     SEO_ASSERT(seo_params_find(params, param->name) < 0);
@@ -69,7 +89,9 @@ seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *inde
         params->capacity = capacity;
     }
     *index = params->count;
-    params->items[params->count++] = *param;
+    params->items[*index] = *param;
+    params->items[*index].frozen = is_frozen(params, param->name);
+    params->count++;
     return SEO_OK;
 }
 

@@ -30,8 +30,9 @@ typedef struct seo_param {
                           * 0 from the beginning to the end, and in no checkpoint */
     int64_t block;       /* the block it belongs to, or SEO_PARAM_NO_BLOCK */
     seo_init init;
-    double std; /* of SEO_INIT_NORMAL */
-    bool decay; /* weight decay applies: matrices yes, biases and norms no */
+    double std;  /* of SEO_INIT_NORMAL */
+    bool decay;  /* weight decay applies: matrices yes, biases and norms no */
+    bool frozen; /* not trained, beside adapters: no gradient, no moments, in no checkpoint */
 } seo_param;
 
 /* Zero-initialise; free with seo_params_free. */
@@ -40,11 +41,18 @@ typedef struct seo_params {
     int64_t count, capacity;
     int64_t row_multiple; /* of the device (seo_device_row_multiple), for the rows that are padded;
                            * 0: they are not */
+    /* Low-rank adapters (Hu et al. 2021): linear layers that are named in `adapted` (SEO_LORA_...)
+     * get rows "<linear>.lora_a" and "<linear>.lora_b" of this rank; rows that are neither these
+     * nor a head that a task brings are frozen. 0: none. */
+    int64_t adapter_rank;
+    int32_t adapted;
 } seo_params;
 
 void seo_params_free(seo_params *params);
 /* Appends a row; *index is how a layer finds its tensor again in a seo_param_set. */
 seo_err seo_params_add(seo_params *params, const seo_param *param, int64_t *index);
+/* Elements of the rows that are trained. */
+int64_t seo_params_trained(const seo_params *params);
 /* The row of `name`, or -1. */
 int64_t seo_params_find(const seo_params *params, const char *name);
 int64_t seo_param_elements(const seo_param *param);

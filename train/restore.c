@@ -77,6 +77,7 @@ seo_err seo_restore_add(seo_restore_list *list, const char *prefix, const seo_pa
     if (err != SEO_OK) return err;
     for (int64_t row = 0; row < params->count; row++) {
         const seo_param *param = &params->items[row];
+        if (set->shards->rows[row].count == 0) continue;
         name_tensor(&list->tensors[list->count++], prefix, param);
         add_saved(list, set, row);
         add_read(list, set, row, seo_param_elements(param));
@@ -102,7 +103,7 @@ seo_err seo_restore_add_common(seo_restore_list *list, const seo_params *params,
     for (int64_t row = 0; row < params->count; row++) {
         const seo_param *param = &params->items[row];
         seo_ckpt_tensor *out = &list->tensors[list->count];
-        if (!seo_restore_find(ckpt, param, out)) continue;
+        if (set->shards->rows[row].count == 0 || !seo_restore_find(ckpt, param, out)) continue;
         SEO_ASSERT(out->rank == param->rank && (out->rank == 1 || out->dims[1] == param->dims[1]));
         list->count++;
         const int64_t width = param->rank == 2 ? param->dims[1] : 1;

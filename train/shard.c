@@ -16,7 +16,7 @@ static seo_err take_lists(const seo_params *params, seo_shards *out) {
 
 /* Rows one after the other within their segments, each at a unit of the update; count becomes the
  * elements without the segment's own padding. */
-static void place_rows(const seo_params *params, seo_shards *out) {
+static void place_rows(const seo_params *params, bool frozen, seo_shards *out) {
     int64_t s = -1;
     for (int64_t row = 0; row < params->count; row++) {
         const seo_param *param = &params->items[row];
@@ -25,6 +25,8 @@ static void place_rows(const seo_params *params, seo_shards *out) {
         }
         seo_segment *segment = &out->segments[s];
         segment->row_end = row + 1;
+        out->rows[row] = (seo_shard_row){.segment = s, .at = segment->count};
+        if (param->frozen != frozen) continue;
         out->rows[row] =
             (seo_shard_row){.segment = s, .at = segment->count, .count = seo_param_elements(param)};
         segment->count =
@@ -38,7 +40,7 @@ static seo_err place_segments(seo_shards *out) {
     const int64_t unit = out->parts * SEO_SHARD_UNIT;
     for (int64_t s = 0; s < out->segment_count; s++) {
         seo_segment *segment = &out->segments[s];
-        segment->count = seo_round_up(segment->count, unit);
+        segment->count = seo_round_up(seo_max_i64(segment->count, 1), unit);
         segment->chunk = segment->count / out->ranks;
         segment->first = out->whole_count;
         segment->shard_first = out->shard_count;
@@ -87,7 +89,7 @@ seo_err seo_shards_open(const seo_params *params, const seo_shard_wish *wish, se
     SEO_ASSERT(out->rank >= 0 && out->rank < ranks && wish->zero >= 0 && wish->zero <= 3);
     SEO_ASSERT(out->parts % ranks == 0 && out->parts <= SEO_SHARD_PARTS_MAX);
     SEO_TRY(take_lists(params, out));
-    place_rows(params, out);
+    place_rows(params, wish->frozen, out);
     SEO_TRY(place_segments(out));
     place_windows(out);
     return SEO_OK;

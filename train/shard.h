@@ -19,6 +19,9 @@
  *   2      windows + shard   shard            whole
  *   3      windows + shard   shard            windows (shard: the trained values)
  *
+ * Rows that are frozen have no part in any of this: they lie whole on every rank, in a set of their
+ * own, whose shards are those of a wish for them.
+ *
  * Without masters (f32) the trained values are what passes read, whole for zero < 3. With one rank
  * all levels are level 0. */
 #pragma once
@@ -52,7 +55,7 @@ typedef struct seo_segment {
 typedef struct seo_shard_row {
     int64_t segment;
     int64_t at;    /* of its segment's elements: a multiple of SEO_ADAMW_UNIT */
-    int64_t count; /* elements, padding left out */
+    int64_t count; /* elements, padding left out; 0: it is of the other kind, frozen or trained */
 } seo_shard_row;
 
 typedef struct seo_shards {
@@ -72,10 +75,12 @@ typedef struct seo_shard_wish {
     int32_t rank, ranks; /* ranks 0: one */
     int32_t zero;
     int64_t parts;
+    bool frozen; /* of the rows that are frozen, in place of those that are trained */
 } seo_shard_wish;
 
-/* Needs no memory but the lists, and the table no longer than the call. Free with seo_shards_free.
- * SEO_ERR_SHAPE when the padding of so many parts makes sizes impossible. */
+/* A segment without such rows has one unit of padding a part. Needs no memory but the lists, and
+ * the table no longer than the call. Free with seo_shards_free. SEO_ERR_SHAPE when the padding of
+ * so many parts makes sizes impossible. */
 seo_err seo_shards_open(const seo_params *params, const seo_shard_wish *wish, seo_shards *out);
 void seo_shards_free(seo_shards *shards);
 

@@ -61,9 +61,17 @@ typedef struct team {
     uint64_t whole_sums[RANKS_MAX]; /* of what passes read, where it is whole */
 } team;
 
+seo_model_config ranks_model(double dropout, int64_t adapter_rank) {
+    seo_model_config config = tiny_config(dropout);
+    config.lora_rank = adapter_rank;
+    config.lora_alpha = 8;
+    config.lora_targets = SEO_LORA_QKV | SEO_LORA_FC;
+    return config;
+}
+
 static void configure(rank *r) {
     const ranks_setup *s = r->setup;
-    r->config.model = tiny_config(s->dropout);
+    r->config.model = ranks_model(s->dropout, s->adapter_rank);
     r->config.train = (seo_train_config){.steps = RANKS_STEPS_MAX,
                                          .batch_tokens = RANKS_SEQUENCES * TINY_POSITIONS,
                                          .micro_batch = s->micro_batch,
@@ -180,7 +188,7 @@ static void give_set(const rank *r, const seo_param_set *set, const float *from)
     for (int64_t row = 0; row < params->count; row++) {
         const int64_t elements = seo_param_elements(&params->items[row]);
         seo_shard_piece piece = {.count = elements};
-        bool any = true;
+        bool any = set->shards->rows[row].count > 0;
         if (set->layout == SEO_LAYOUT_WHOLE) {
             piece.at = seo_shards_row_at(set->shards, SEO_LAYOUT_WHOLE, row);
         } else {
@@ -256,7 +264,7 @@ done:
 }
 
 void ranks_train(const ranks_setup *setup, ranks_result *out) {
-    const seo_model_config config = tiny_config(setup->dropout);
+    const seo_model_config config = ranks_model(setup->dropout, setup->adapter_rank);
     ranks_state *state = setup->state;
     team t = {.setup = setup, .out = out};
     *out = (ranks_result){0};

@@ -21,7 +21,8 @@ typedef struct ranks_setup {
     seo_dtype wire;
     seo_recompute recompute;
     double dropout;
-    int64_t poison_step; /* 0: none. A weight of the last rank alone is no number in this step */
+    int64_t adapter_rank; /* 0: all is trained */
+    int64_t poison_step;  /* 0: none. A weight of the last rank alone is no number in this step */
     int64_t first_step, steps;
     const char *data;   /* of ranks_data_make */
     ranks_state *state; /* where to start, unless it is empty, and what is left */
@@ -33,6 +34,9 @@ typedef struct ranks_result {
     int64_t device_bytes;            /* of rank 0 */
     double step_s, busy_s, waited_s; /* of rank 0, in all steps but the first */
 } ranks_result;
+
+/* The model that the ranks have. */
+seo_model_config ranks_model(double dropout, int64_t adapter_rank);
 
 /* A data folder of TINY_VOCAB; removed by remove. */
 const char *ranks_data_make(void);

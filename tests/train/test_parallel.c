@@ -66,6 +66,26 @@ static void any_number_of_ranks(void **state) {
     }
 }
 
+/* Adapters alone are shared out, or not; the rest lies whole on every rank. */
+static void adapters(void **state) {
+    (void)state;
+    ranks_setup one = usual(1, 0, NULL), one_pass = usual(4, 1, NULL);
+    one.adapter_rank = one_pass.adapter_rank = 3;
+    one.slots = SLOTS;
+    for (int64_t zero = 0; zero <= 1; zero++) {
+        ranks_setup many = one;
+        many.ranks = 4;
+        many.zero = zero;
+        if (!same_bits(one, many)) fail_msg("zero %d differs", (int)zero);
+    }
+    one_pass.micro_batch = RANKS_SEQUENCES / 4;
+    for (int64_t zero = 0; zero <= 3; zero++) {
+        ranks_setup other = one_pass;
+        other.zero = zero;
+        if (!same_bits(one_pass, other)) fail_msg("zero %d differs with one pass", (int)zero);
+    }
+}
+
 /* The number of ranks changes between steps: 4, 2, 8, 1. */
 static void ranks_that_change(void **state) {
     (void)state;
@@ -183,9 +203,12 @@ static int remove_data(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_number_of_ranks), cmocka_unit_test(ranks_that_change),
-        cmocka_unit_test(default_mode),        cmocka_unit_test(levels),
-        cmocka_unit_test(near_each_other),     cmocka_unit_test(not_finite)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_ranks),
+                                       cmocka_unit_test(ranks_that_change),
+                                       cmocka_unit_test(adapters),
+                                       cmocka_unit_test(default_mode),
+                                       cmocka_unit_test(levels),
+                                       cmocka_unit_test(near_each_other),
+                                       cmocka_unit_test(not_finite)};
     return cmocka_run_group_tests(tests, setup_data, remove_data);
 }

@@ -16,12 +16,13 @@ typedef struct plan_case {
     int32_t ranks;
     int64_t zero, slots, micro_batch;
     seo_recompute recompute;
+    int64_t adapter_rank; /* 0: all is trained */
 } plan_case;
 
 static int64_t planned(const plan_case *k) {
     seo_plan_memory memory;
     seo_config c = {0};
-    c.model = tiny_config(0.1);
+    c.model = ranks_model(0.1, k->adapter_rank);
     c.train.batch_tokens = RANKS_SEQUENCES * TINY_POSITIONS;
     c.train.micro_batch = k->micro_batch;
     c.optimizer.master_weights = true;
@@ -46,6 +47,7 @@ static int64_t taken(const plan_case *k, const char *data) {
                                .wire = SEO_DTYPE_F32,
                                .recompute = k->recompute,
                                .dropout = 0.1,
+                               .adapter_rank = k->adapter_rank,
                                .first_step = 1,
                                .steps = 1,
                                .data = data,
@@ -58,18 +60,22 @@ static int64_t taken(const plan_case *k, const char *data) {
 static void test_to_the_byte(void **unused) {
     (void)unused;
     static const plan_case cases[] = {
-        {1, 1, 0, 2, SEO_RECOMPUTE_NONE},      {1, 1, 8, 1, SEO_RECOMPUTE_NONE},
-        {2, 0, 0, 2, SEO_RECOMPUTE_NONE},      {2, 1, 0, 2, SEO_RECOMPUTE_FULL},
-        {2, 2, 0, 2, SEO_RECOMPUTE_NONE},      {2, 3, 0, 2, SEO_RECOMPUTE_NONE},
-        {4, 3, 0, 1, SEO_RECOMPUTE_SELECTIVE}, {2, 1, 8, 1, SEO_RECOMPUTE_NONE},
-        {4, 0, 8, 2, SEO_RECOMPUTE_NONE},      {8, 3, 0, 2, SEO_RECOMPUTE_FULL},
+        {1, 1, 0, 2, SEO_RECOMPUTE_NONE, 0},      {1, 1, 8, 1, SEO_RECOMPUTE_NONE, 0},
+        {2, 0, 0, 2, SEO_RECOMPUTE_NONE, 0},      {2, 1, 0, 2, SEO_RECOMPUTE_FULL, 0},
+        {2, 2, 0, 2, SEO_RECOMPUTE_NONE, 0},      {2, 3, 0, 2, SEO_RECOMPUTE_NONE, 0},
+        {4, 3, 0, 1, SEO_RECOMPUTE_SELECTIVE, 0}, {2, 1, 8, 1, SEO_RECOMPUTE_NONE, 0},
+        {4, 0, 8, 2, SEO_RECOMPUTE_NONE, 0},      {8, 3, 0, 2, SEO_RECOMPUTE_FULL, 0},
+        {1, 0, 0, 2, SEO_RECOMPUTE_NONE, 4},      {4, 1, 0, 2, SEO_RECOMPUTE_SELECTIVE, 4},
+        {4, 3, 0, 2, SEO_RECOMPUTE_NONE, 4},
     };
     const char *data = ranks_data_make();
     for (int64_t i = 0; i < SEO_COUNT_OF(cases); i++) {
         const plan_case *k = &cases[i];
         const int64_t told = planned(k), seen = taken(k, data);
-        print_message("%d ranks, zero %lld, slots %lld: planned %lld bytes, taken %lld\n", k->ranks,
-                      (long long)k->zero, (long long)k->slots, (long long)told, (long long)seen);
+        print_message("%d ranks, zero %lld, slots %lld, adapters %lld: planned %lld bytes, taken "
+                      "%lld\n",
+                      k->ranks, (long long)k->zero, (long long)k->slots, (long long)k->adapter_rank,
+                      (long long)told, (long long)seen);
         assert_int_equal(told, seen);
     }
     ranks_data_remove();

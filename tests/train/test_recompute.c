@@ -72,10 +72,13 @@ static void accumulate(tiny_model *t, float losses[ROWS], bool hooks) {
 
 static void same_bits(void **state) {
     for (int64_t layers = 1; layers <= 4; layers += 3) {
-        for (int gelu = 0; gelu < 2; gelu++) {
+        for (int variant = 0; variant < 4; variant++) {
             seo_model_config config = tiny_config(*(double *)*state);
             config.num_layers = layers;
-            config.activation = gelu ? SEO_GELU_ERF : SEO_GELU_TANH;
+            config.activation = variant % 2 ? SEO_GELU_ERF : SEO_GELU_TANH;
+            config.lora_rank = variant >= 2 ? 3 : 0;
+            config.lora_alpha = 6;
+            config.lora_targets = SEO_LORA_QKV | SEO_LORA_PROJ | SEO_LORA_FC | SEO_LORA_MLP_PROJ;
             tiny_model t[LEVELS];
             float losses[LEVELS][ROWS];
             for (int i = 0; i < LEVELS; i++) {

@@ -31,6 +31,7 @@ seo_err seo_embed_forward(const seo_pass *pass, const seo_embed *embed, const se
 seo_err seo_embed_backward(const seo_pass *pass, const seo_embed *embed, const seo_tensor *ids,
                            const seo_tensor *groups, const seo_tensor *dout) {
     const seo_tensor dx = seo_view_sequences(pass, dout, embed->width);
+    if (!seo_pass_trains(pass, embed->wte)) return SEO_OK;
     const seo_err err = seo_pass_dropout(pass, SITE_EMBED, dx, dx);
     if (err != SEO_OK) return err;
     return seo_embedding_bwd(pass->dev, &(seo_embedding_bwd_args){.dwte = pass->grads[embed->wte],

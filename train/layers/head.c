@@ -49,6 +49,7 @@ static seo_err chunk_backward(const seo_pass *pass, const seo_head *head, seo_te
                                                      .a = dlogits,
                                                      .b = padded_wte(pass, head, pass->params),
                                                      .layout = SEO_MATMUL_NN}));
+    if (!seo_pass_trains(pass, head->wte)) return SEO_OK;
     SEO_TRY(seo_matmul(pass->dev, &(seo_matmul_args){.out = padded_wte(pass, head, pass->grads),
                                                      .a = dlogits,
                                                      .b = inp,

@@ -36,18 +36,34 @@ typedef struct seo_pass_hooks {
     void *context;
 } seo_pass_hooks;
 
+/* What adapters (train/layers/adapter.h) use in turn; nothing without any. */
+typedef struct seo_adapter_room {
+    seo_tensor scale;       /* (r, r) S: alpha / r times the identity */
+    seo_tensor low, scaled; /* (R, r) S: a narrow product, and alpha / r times it */
+    seo_tensor wide;        /* (R, widest) S: what is added to a wide one */
+    seo_tensor unread; /* (longest vector) f32: where operators that always make the gradient of
+                        * a vector leave that of a frozen one */
+} seo_adapter_room;
+
 /* One pass over a micro-batch. */
 typedef struct seo_pass {
     seo_device *dev;
     const seo_params *table;
-    const seo_tensor *params;    /* by table row, in the storage type */
-    const seo_tensor *grads;     /* by table row, f32; NULL without a backward */
-    int64_t batch, positions;    /* B and T of this pass */
-    float dropout;               /* rate; 0: none */
-    uint64_t seed;               /* of the masks, with the place */
-    seo_tensor place;            /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
+    const seo_tensor *params; /* by table row, in the storage type */
+    const seo_tensor *grads;  /* by table row, f32; NULL without a backward; of frozen rows no
+                               * memory */
+    int64_t batch, positions; /* B and T of this pass */
+    float dropout;            /* rate; 0: none */
+    uint64_t seed;            /* of the masks, with the place */
+    seo_tensor place;         /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
+    seo_adapter_room adapters;
     const seo_pass_hooks *hooks; /* opt */
 } seo_pass;
+
+/* Whether a row has a gradient. */
+static inline bool seo_pass_trains(const seo_pass *pass, int64_t row) {
+    return !pass->table->items[row].frozen;
+}
 
 static inline seo_err seo_pass_enter(const seo_pass *pass, int64_t segment, bool backward) {
     return pass->hooks ? pass->hooks->enter(pass->hooks->context, segment, backward) : SEO_OK;
@@ -103,12 +119,14 @@ seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, 
  * is done when the rate is 0 and out is inp. */
 seo_err seo_pass_dropout(const seo_pass *pass, uint32_t site, seo_tensor out, seo_tensor inp);
 
-/* out = inp W^T + b, and its backward. */
+/* out = inp W^T + b, with its adapter where it has one, and its backward. */
 typedef struct seo_linear {
     int64_t weight, bias; /* rows */
     int64_t in, out;
+    int64_t rank;           /* of the adapter; 0: none */
+    int64_t lora_a, lora_b; /* its rows */
 } seo_linear;
-/* Rows "<name>.weight" and "<name>.bias"; in and out are set before. */
+/* Rows "<name>.weight" and "<name>.bias", and those of an adapter; in and out are set before. */
 seo_err seo_linear_params(seo_params *params, seo_scope scope, const char *name, double std,
                           seo_linear *linear);
 /* out = (R, out), inp (R, in); only the widths of the views count. */
@@ -132,7 +150,7 @@ typedef struct seo_linear_bwd {
     const seo_gelu *gelu;   /* opt: inp is its out, and dinp is the gradient of its pre */
     bool bias_done; /* whoever made dout has added its sum over rows to the bias' gradient */
 } seo_linear_bwd;
-/* Weight and bias gradients +=, dinp = . */
+/* Gradients of weight and bias, or of the adapter, +=; dinp = . */
 seo_err seo_linear_backward(const seo_pass *pass, const seo_linear *linear,
                             const seo_linear_bwd *bwd);
 

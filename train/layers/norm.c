@@ -53,6 +53,10 @@ seo_err seo_norm_backward(const seo_pass *pass, const seo_norm *norm, const seo_
                                    .mean = per_row(pass, &norm->mean),
                                    .rstd = per_row(pass, &norm->rstd),
                                    .accumulate = bwd->accumulate};
+    if (!seo_pass_trains(pass, norm->weight)) {
+        args.dweight = seo_tensor_1d(pass->adapters.unread.data, SEO_DTYPE_F32, norm->width);
+        args.dbias = (seo_tensor){0};
+    }
     if (bwd->dx_sum) args.dinp_sum = *bwd->dx_sum;
     return seo_layernorm_bwd(pass->dev, &args);
 }

@@ -299,9 +299,10 @@ static seo_err mask_gradient(gpt *g, const seo_pass *pass, uint32_t site, const 
 
 /* The gradient of a branch's last bias is the sum over rows of the gradient of the branch's output.
  * Without a mask that is dx, and the norm that makes dx sums it in passing: the place for the sum,
- * or NULL where the branch has to add up its masked gradient itself. */
+ * or NULL where the branch has to add up its masked gradient itself, or nobody reads it. */
 static const seo_tensor *bias_sum(const seo_pass *pass, const seo_linear *last) {
-    return pass->dropout > 0 ? NULL : &pass->grads[last->bias];
+    const bool summed = pass->dropout <= 0 && seo_pass_trains(pass, last->bias);
+    return summed ? &pass->grads[last->bias] : NULL;
 }
 
 /* Makes what the block did not keep: the same operators on the same numbers give the same bits. The

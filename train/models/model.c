@@ -17,7 +17,7 @@ static seo_err open_family(const seo_model_config *config, const seo_family_ops 
 seo_err seo_model_params(const seo_model_config *config, seo_params *out) {
     const seo_family_ops *family = NULL;
     void *state = NULL;
-    *out = (seo_params){0};
+    *out = (seo_params){.adapter_rank = config->lora_rank, .adapted = config->lora_targets};
     seo_err err = open_family(config, &family, &state);
     if (err != SEO_OK) return err;
     err = family->params(state, out);
@@ -70,6 +70,8 @@ static seo_err plan_model(const seo_model_args *args, const seo_device_facts *fa
     model->batch = args->batch;
     model->seed = args->seed;
     model->params.row_multiple = facts->row_multiple;
+    model->params.adapter_rank = args->config->lora_rank;
+    model->params.adapted = args->config->lora_targets;
     SEO_TRY(open_family(&model->config, &model->family, &model->state));
     SEO_TRY(model->family->params(model->state, &model->params));
     SEO_TRY(seo_model_plan(model, args));
@@ -89,6 +91,9 @@ seo_err seo_model_open(const seo_model_args *args, seo_model **out) {
     SEO_TRY(seo_model_take(model));
     if (!args->uninitialised) {
         SEO_TRY(seo_params_init(&model->params, &model->weights, args->seed));
+        if (model->frozen.bytes > 0) {
+            SEO_TRY(seo_params_init(&model->params, &model->frozen, args->seed));
+        }
         SEO_TRY(seo_model_refresh(model));
     }
     *out = model;
@@ -135,6 +140,8 @@ void seo_model_close(seo_model *model) {
     seo_param_set_free(&model->grads);
     seo_param_set_free(&model->working);
     seo_param_set_free(&model->weights);
+    seo_param_set_free(&model->frozen);
+    seo_shards_free(&model->frozen_shards);
     seo_shards_free(&model->shards);
     seo_params_free(&model->params);
     if (model->family) model->family->close(model->state);
@@ -155,6 +162,9 @@ seo_param_set *seo_model_weights(seo_model *model) {
 }
 seo_param_set *seo_model_grads(seo_model *model) {
     return model->mode == SEO_MODEL_TRAIN ? &model->grads : NULL;
+}
+seo_param_set *seo_model_frozen(seo_model *model) {
+    return model->frozen.bytes > 0 ? &model->frozen : NULL;
 }
 const seo_param_set *seo_model_working(const seo_model *model) {
     return model->has_working ? &model->working : NULL;
@@ -202,6 +212,11 @@ static seo_err find_tensor(const seo_model *model, const seo_param_set *set, con
                            int64_t count, seo_tensor *out) {
     const int64_t row = seo_params_find(&model->params, name);
     if (row < 0) return SEO_FAIL(SEO_ERR_MISSING, "the model has no parameter %s", name);
+    const bool frozen = model->params.items[row].frozen;
+    if (frozen && set == &model->grads) {
+        return SEO_FAIL(SEO_ERR_MISSING, "%s is frozen and has no gradient", name);
+    }
+    if (frozen) set = &model->frozen;
     if (set->layout != SEO_LAYOUT_WHOLE) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: the %s are spread over %d ranks", name, set->name,
                         model->shards.ranks);

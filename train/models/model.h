@@ -109,6 +109,8 @@ seo_tensor seo_model_grad_shard(const seo_model *model);
 /* The same as sets: what is trained (its tensors are NULL in a shard), what passes read when that
  * is another set (else NULL), gradients (NULL but in SEO_MODEL_TRAIN). */
 seo_param_set *seo_model_weights(seo_model *model);
+/* What is not trained, beside adapters; NULL: everything is. */
+seo_param_set *seo_model_frozen(seo_model *model);
 const seo_param_set *seo_model_working(const seo_model *model);
 seo_param_set *seo_model_grads(seo_model *model);
 int64_t seo_model_activation_bytes(const seo_model *model);

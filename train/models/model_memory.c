@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "train/layers/adapter.h"
 #include "train/models/model_state.h"
 
 /* A chunk of logits is large enough that a product with the vocabulary runs at full speed, and
@@ -28,9 +29,12 @@ static seo_err plan_activations(seo_model *model, int64_t batch) {
     seo_slab_free(&model->activations);
     seo_slab_init(&model->activations, "activations");
     model->batch = batch;
-    const seo_err err = seo_model_plan_inputs(model);
-    return err != SEO_OK ? err
-                         : model->family->plan(model->state, model->mode, model->recompute, &plan);
+    seo_err err = SEO_OK;
+    SEO_TRY(seo_model_plan_inputs(model));
+    SEO_TRY(seo_adapter_plan(&plan, &model->params, &model->adapters));
+    SEO_TRY(model->family->plan(model->state, model->mode, model->recompute, &plan));
+done:
+    return err;
 }
 
 /* Which sets there are, and in which layouts: the table in train/shard.h. */
@@ -72,12 +76,22 @@ done:
     return err;
 }
 
+static seo_err plan_frozen(seo_model *model) {
+    if (seo_params_trained(&model->params) == seo_params_elements(&model->params)) return SEO_OK;
+    const seo_shard_wish wish = {.frozen = true};
+    const seo_err err = seo_shards_open(&model->params, &wish, &model->frozen_shards);
+    if (err != SEO_OK) return err;
+    return seo_param_set_plan(&model->frozen, &model->params, &model->frozen_shards,
+                              SEO_LAYOUT_WHOLE, model->storage, "frozen parameters");
+}
+
 seo_err seo_model_plan(seo_model *model, const seo_model_args *args) {
     seo_err err = SEO_OK;
     const bool train = model->mode == SEO_MODEL_TRAIN;
     SEO_ASSERT(train || args->shard.ranks <= 1);
     SEO_TRY(seo_shards_open(&model->params, &args->shard, &model->shards));
     SEO_TRY(plan_sets(model, train && model->storage != SEO_DTYPE_F32 && !args->no_master));
+    SEO_TRY(plan_frozen(model));
     SEO_TRY(plan_activations(model, model->batch));
 done:
     return err;
@@ -98,7 +112,7 @@ static void add_set(const seo_param_set *set, seo_memory_table *out) {
 }
 
 void seo_model_memory(const seo_model *model, seo_memory_table *out) {
-    const seo_param_set *sets[] = {&model->weights, &model->working, &model->grads,
+    const seo_param_set *sets[] = {&model->frozen, &model->weights, &model->working, &model->grads,
                                    &model->grad_shard};
     for (int64_t i = 0; i < SEO_COUNT_OF(sets); i++) {
         if (sets[i]->bytes > 0) add_set(sets[i], out);
@@ -133,7 +147,8 @@ static int64_t moment_bytes(const seo_model *model) {
 /* What the parameters take on a rank that trains them at a level, moments included. */
 static int64_t state_bytes(const seo_model *model, int32_t zero) {
     const set_layouts l = layouts_of(zero, has_master(model));
-    int64_t bytes = layout_bytes(model, l.trained, model->weights.flat.dtype) +
+    int64_t bytes = model->frozen.bytes +
+                    layout_bytes(model, l.trained, model->weights.flat.dtype) +
                     layout_bytes(model, l.added, SEO_DTYPE_F32) +
                     2 * layout_bytes(model, l.moments, SEO_DTYPE_F32);
     if (l.has_working) bytes += layout_bytes(model, l.read, model->storage);
@@ -184,8 +199,9 @@ static const char *smaller_state(const seo_model *model, char *out, size_t capac
 /* The set could not be had. */
 static seo_err refuse_set(const seo_model *model, const seo_param_set *set) {
     char wanted[SEO_SHORT_TEXT], left[SEO_SHORT_TEXT], all[SEO_SHORT_TEXT], remedy[384];
-    const int64_t state = model->mode == SEO_MODEL_TRAIN ? state_bytes(model, model->shards.zero)
-                                                         : model->weights.bytes;
+    const int64_t state = model->mode == SEO_MODEL_TRAIN
+                              ? state_bytes(model, model->shards.zero)
+                              : model->weights.bytes + model->frozen.bytes;
     return SEO_FAIL(
         SEO_ERR_MEMORY,
         "%s: out of memory: the %s want %s of the %s that the state of %lld parameters takes, "
@@ -295,15 +311,26 @@ static seo_err take_activations(seo_model *model) {
     return err == SEO_ERR_MEMORY ? refuse_activations(model) : err;
 }
 
+/* Passes find frozen rows among those that they read. */
+static void place_frozen(const seo_model *model) {
+    seo_tensor *tensors = seo_model_read_set(model)->tensors;
+    for (int64_t row = 0; row < model->frozen.count; row++) {
+        if (model->params.items[row].frozen) tensors[row].data = model->frozen.tensors[row].data;
+    }
+}
+
 seo_err seo_model_take(seo_model *model) {
     seo_err err = SEO_OK;
+    if (model->frozen.bytes > 0) SEO_TRY(take_set(model, &model->frozen));
     SEO_TRY(take_set(model, &model->weights));
     if (model->has_working) SEO_TRY(take_set(model, &model->working));
     if (model->mode == SEO_MODEL_TRAIN) SEO_TRY(take_set(model, &model->grads));
     if (model->grad_shard.bytes > 0) SEO_TRY(take_set(model, &model->grad_shard));
+    place_frozen(model);
     SEO_TRY(take_activations(model));
     seo_slab_bind(&model->activations, model->activation_memory);
     model->family->bound(model->state);
+    SEO_TRY(seo_adapter_fill(model->dev, &model->adapters, model->config.lora_alpha));
     model->staging = calloc(1, (size_t)seo_tensor_bytes(&model->inputs));
     if (!model->staging) err = SEO_FAIL(SEO_ERR_MEMORY, "a batch of ids");
 done:

@@ -81,6 +81,7 @@ static seo_err start_pass(seo_model *model, const seo_pass_args *args, bool back
                              .dropout = args->dropout ? (float)model->config.dropout : 0.0f,
                              .seed = model->seed,
                              .place = input(model, 0, SEO_PLACE_COUNT),
+                             .adapters = model->adapters,
                              .hooks = args->hooks};
     *io = (seo_family_io){.ids = input(model, model->ids_at, rows),
                           .targets = input(model, model->targets_at, rows),
@@ -208,6 +209,7 @@ seo_err seo_model_forward_cached(seo_model *model, const seo_cached_args *args) 
     model->last = (seo_pass){.dev = model->dev,
                              .table = &model->params,
                              .params = seo_model_read_set(model)->tensors,
+                             .adapters = model->adapters,
                              .batch = 1,
                              .positions = args->count};
     SEO_TRY(seo_device_copy_in(model->dev, ids.data, args->ids, seo_tensor_bytes(&ids)));

@@ -32,12 +32,15 @@ struct seo_model {
     uint64_t seed;
     seo_params params;
     seo_shards shards;
+    seo_shards frozen_shards;
+    seo_param_set frozen;  /* rows that are not trained, in the storage type; none: no bytes */
     seo_param_set weights; /* what is trained and saved */
     seo_param_set working; /* in the storage type: what passes read, where that is not the weights:
                             * with masters, and in windows */
     bool has_working;
     seo_param_set grads;
     seo_param_set grad_shard; /* with gradients in windows */
+    seo_adapter_room adapters;
     seo_slab activations;
     void *activation_memory;
     seo_tensor losses; /* (B * T) f32 */
