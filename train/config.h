@@ -88,6 +88,7 @@ typedef struct seo_model_config {
     int64_t picks;     /* encoders: most masked positions of a sequence; 0 without a masked task */
     int64_t classes;   /* of the classification head; 0: none */
     double lm_weight;  /* decoders that classify: of the language model's loss beside it */
+    bool has_spans;    /* decoders: passes may say which documents their positions are of */
     int64_t lora_rank; /* 0: no adapters */
     double lora_alpha;
     int32_t lora_targets;  /* SEO_LORA_... */

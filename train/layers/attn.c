@@ -56,6 +56,19 @@ static seo_tensor per_head(const seo_pass *pass, const seo_attn *attn, const seo
     return seo_tensor_3d(t->data, t->dtype, pass->batch, attn->head_count, pass->positions);
 }
 
+static seo_attention_mask mask_of(const seo_pass *pass, const seo_attn *attn) {
+    return (seo_attention_mask){
+        .spans = pass->spans, .window = attn->window, .causal = attn->causal};
+}
+
+static seo_attention_dropout dropout_of(const seo_pass *pass, const seo_attn *attn) {
+    if (pass->attention_dropout <= 0) return (seo_attention_dropout){0};
+    return (seo_attention_dropout){
+        .place = pass->place,
+        .key = {.seed = pass->seed, .purpose = SEO_PURPOSE_DROPOUT | attn->site_probabilities << 8},
+        .rate = pass->attention_dropout};
+}
+
 seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,
                          const seo_tensor *out) {
     seo_err err = SEO_OK;
@@ -68,7 +81,8 @@ seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_t
                                              .qkv = seo_view_sequences(pass, &attn->qkv_out, 3 * c),
                                              .head_count = attn->head_count,
                                              .scale = scale_of(attn),
-                                             .mask.causal = true}));
+                                             .mask = mask_of(pass, attn),
+                                             .dropout = dropout_of(pass, attn)}));
     SEO_TRY(seo_linear_forward(pass, &attn->proj, &attn->mix, out));
     SEO_TRY(seo_pass_dropout(pass, attn->site, y, y));
 done:
@@ -88,6 +102,7 @@ seo_err seo_attn_forward_cached(const seo_pass *pass, const seo_attn *attn, cons
                                      .qkv = seo_view_sequences(pass, &attn->qkv_out, 3 * c),
                                      .cached = cached,
                                      .head_count = attn->head_count,
+                                     .window = attn->window,
                                      .scale = scale_of(attn)}));
     SEO_TRY(seo_linear_forward(pass, &attn->proj, &attn->mix, out));
 done:
@@ -113,7 +128,8 @@ seo_err seo_attn_backward(const seo_pass *pass, const seo_attn *attn,
                                   .lse = per_head(pass, attn, &attn->lse),
                                   .head_count = attn->head_count,
                                   .scale = scale_of(attn),
-                                  .mask.causal = true}));
+                                  .mask = mask_of(pass, attn),
+                                  .dropout = dropout_of(pass, attn)}));
     SEO_TRY(seo_linear_backward(
         pass, &attn->qkv,
         &(seo_linear_bwd){.inp = bwd->inp, .dout = &scratch->dqkv, .dinp = bwd->dinp}));

@@ -1,4 +1,4 @@
-/* Causal multi-head self-attention with packed projections. */
+/* Multi-head self-attention with packed projections. */
 #pragma once
 
 #include "train/layers/layer.h"
@@ -10,7 +10,10 @@ extern "C" {
 typedef struct seo_attn {
     seo_linear qkv, proj;
     int64_t width, head_count;
+    int64_t window; /* of a causal one: positions that are seen; 0: all */
+    bool causal;
     uint32_t site;                /* of the output's dropout */
+    uint32_t site_probabilities;  /* of the probabilities' */
     seo_tensor qkv_out, mix, lse; /* activations: (B, T, 3C), (B, T, C), (B, H, T) */
     seo_tensor cache_k, cache_v;  /* (1, S, C) when generating */
 } seo_attn;
@@ -33,7 +36,7 @@ seo_err seo_attn_plan_scratch(const seo_plan *plan, const seo_attn *attn,
 /* out (R, C) = projection of the heads' mix of inp, after dropout. */
 seo_err seo_attn_forward(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,
                          const seo_tensor *out);
-/* The same for positions that follow `cached` earlier ones, without dropout. */
+/* The same of a causal one for positions that follow `cached` earlier ones, without dropout. */
 seo_err seo_attn_forward_cached(const seo_pass *pass, const seo_attn *attn, const seo_tensor *inp,
                                 int64_t cached, const seo_tensor *out);
 /* bwd's dinp (R, C) =, parameter gradients +=. */

@@ -42,6 +42,14 @@ seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, 
     return add(params, scope, name, &param, row);
 }
 
+seo_err seo_scope_padded_vector(seo_params *params, seo_scope scope, const char *name,
+                                int64_t count, seo_init init, int64_t *row) {
+    const seo_err err = seo_scope_vector(params, scope, name, count, init, row);
+    if (err != SEO_OK) return err;
+    params->items[*row].memory_rows = seo_round_up(count, seo_max_i64(params->row_multiple, 1));
+    return SEO_OK;
+}
+
 seo_err seo_pass_dropout(const seo_pass *pass, uint32_t site, seo_tensor out, seo_tensor inp) {
     if (pass->dropout <= 0 && out.data == inp.data) return SEO_OK;
     return seo_dropout(

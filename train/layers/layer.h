@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -45,17 +46,31 @@ typedef struct seo_adapter_room {
                         * a vector leave that of a frozen one */
 } seo_adapter_room;
 
+/* Where dropout happens, so that no two places share a mask; below 2^24. Of block l: BRANCH + 2 l
+ * after attention, one more after the feed-forward part, PROBABILITIES + l inside attention. */
+enum {
+    SEO_SITE_EMBED = 0,
+    SEO_SITE_BRANCH = 1,
+    SEO_SITE_PROBABILITIES = 1 << 22,
+    SEO_SITE_LABEL = 1 << 23, /* of a classification head: before its last product */
+    SEO_SITE_LABEL_INPUT = SEO_SITE_LABEL + 1, /* and before its first */
+    SEO_SITE_BLOCKS_MAX = 1 << 20              /* blocks that have sites of their own */
+};
+
 /* One pass over a micro-batch. */
 typedef struct seo_pass {
     seo_device *dev;
     const seo_params *table;
-    const seo_tensor *params; /* by table row, in the storage type */
-    const seo_tensor *grads;  /* by table row, f32; NULL without a backward; of frozen rows no
-                               * memory */
-    int64_t batch, positions; /* B and T of this pass */
-    float dropout;            /* rate; 0: none */
-    uint64_t seed;            /* of the masks, with the place */
-    seo_tensor place;         /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
+    const seo_tensor *params;  /* by table row, in the storage type */
+    const seo_tensor *grads;   /* by table row, f32; NULL without a backward; of frozen rows no
+                                * memory */
+    int64_t batch, positions;  /* B and T of this pass */
+    float dropout;             /* rate; 0: none */
+    float attention_dropout;   /* likewise, of attention's probabilities */
+    uint64_t seed;             /* of the masks, with the place */
+    seo_tensor place;          /* (SEO_PLACE_COUNT) i32: step and first row, in device memory */
+    seo_tensor sequence_place; /* the same for tensors of one row a sequence */
+    seo_tensor spans;          /* (B, T, 2) i32 opt: what positions see, see seo_attention_mask */
     seo_adapter_room adapters;
     const seo_pass_hooks *hooks; /* opt */
 } seo_pass;
@@ -74,6 +89,23 @@ static inline seo_err seo_pass_leave(const seo_pass *pass, int64_t segment, bool
 
 static inline int64_t seo_pass_rows(const seo_pass *pass) {
     return pass->batch * pass->positions;
+}
+
+/* The same pass over other rows than its positions: `rows` in place of B*T; without dropout. */
+static inline seo_pass seo_pass_of_rows(const seo_pass *pass, int64_t rows) {
+    seo_pass other = *pass;
+    other.batch = rows;
+    other.positions = 1;
+    other.dropout = 0;
+    other.spans = (seo_tensor){0};
+    return other;
+}
+/* The same pass over one row a sequence. */
+static inline seo_pass seo_pass_of_sequences(const seo_pass *pass) {
+    seo_pass other = seo_pass_of_rows(pass, pass->batch);
+    other.dropout = pass->dropout;
+    other.place = pass->sequence_place;
+    return other;
 }
 
 /* The first rows of a planned tensor as (B*T, width). */
@@ -98,6 +130,14 @@ static inline int64_t seo_plan_row_count(const seo_plan *plan) {
     return plan->batch * plan->positions;
 }
 
+/* The same plan for `rows` in place of B*T. */
+static inline seo_plan seo_plan_of_rows(const seo_plan *plan, int64_t rows) {
+    seo_plan other = *plan;
+    other.batch = rows;
+    other.positions = 1;
+    return other;
+}
+
 /* Declares an activation of (B*T, width) in the storage type. */
 seo_err seo_plan_rows(const seo_plan *plan, const char *name, int64_t width, seo_tensor *out);
 
@@ -114,6 +154,10 @@ seo_err seo_scope_padded(seo_params *params, seo_scope scope, const char *name, 
 /* ... or a vector of one value without decay. */
 seo_err seo_scope_vector(seo_params *params, seo_scope scope, const char *name, int64_t count,
                          seo_init init, int64_t *row);
+
+/* ... of a vector whose elements are padded as the rows of seo_scope_padded are. */
+seo_err seo_scope_padded_vector(seo_params *params, seo_scope scope, const char *name,
+                                int64_t count, seo_init init, int64_t *row);
 
 /* Dropout in place, or from `inp` to `out`; the mask depends on site and global element. Nothing
  * is done when the rate is 0 and out is inp. */

@@ -35,6 +35,15 @@ seo_err seo_model_count(const seo_model_config *config, int64_t *out) {
     return SEO_OK;
 }
 
+seo_loss_shape seo_model_loss_shape(const seo_model_config *config) {
+    const bool classify = config->classes > 0;
+    if (seo_family_is_encoder(config->family)) {
+        return (seo_loss_shape){.rows = config->picks, .label = classify || config->next_sentence};
+    }
+    const bool predicts = !classify || config->lm_weight > 0;
+    return (seo_loss_shape){.rows = predicts ? config->seq_len : 0, .label = classify};
+}
+
 seo_err seo_model_refresh_segment(seo_model *model, int64_t segment) {
     if (!model->has_working) return SEO_OK;
     return seo_cast(model->dev,
@@ -73,6 +82,12 @@ static seo_err plan_model(const seo_model_args *args, const seo_device_facts *fa
     model->params.adapter_rank = args->config->lora_rank;
     model->params.adapted = args->config->lora_targets;
     SEO_TRY(open_family(&model->config, &model->family, &model->state));
+    if (model->mode == SEO_MODEL_GENERATE && !model->family->forward_cached) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "%s is an encoder and continues no text: seodang fill gives the tokens "
+                        "that stand behind its masks",
+                        model->family->name);
+    }
     SEO_TRY(model->family->params(model->state, &model->params));
     SEO_TRY(seo_model_plan(model, args));
 done:
@@ -206,6 +221,9 @@ int64_t seo_model_activation_bytes(const seo_model *model) {
 }
 seo_tensor seo_model_losses(const seo_model *model) {
     return model->losses;
+}
+seo_tensor seo_model_label_losses(const seo_model *model) {
+    return model->label_losses;
 }
 
 static seo_err find_tensor(const seo_model *model, const seo_param_set *set, const char *name,

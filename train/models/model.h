@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "base/tensor.h"
 #include "train/config.h"
+#include "train/layers/head.h"
 #include "train/layers/layer.h"
 #include "train/memory.h"
 #include "train/param_set.h"
@@ -127,11 +128,23 @@ typedef struct seo_loss_shape {
 } seo_loss_shape;
 seo_loss_shape seo_model_loss_shape(const seo_model_config *config);
 
+/* What a pass learns from besides its targets, between its forward and its backward: distillation.
+ * Such a pass is not recorded. */
+typedef struct seo_teaching {
+    seo_head_score score; /* of chunks of logits; chunk NULL: cross entropy */
+    /* opt: further losses, of the last hidden states (R, hidden_size): dhidden += their gradient;
+     * NULL in a forward alone. */
+    seo_err (*hidden)(void *context, const seo_pass *pass, const seo_tensor *hidden,
+                      const seo_tensor *dhidden);
+    void *context; /* of hidden */
+} seo_teaching;
+
 /* One pass over a micro-batch, with all its losses. Inputs are host memory; the call copies them.
  * Ids and targets lie row by row with a stride, so that both can point into one batch array. */
 typedef struct seo_pass_args {
     const int32_t *ids;     /* sequence b, position t: ids[b * stride + t] */
-    const int32_t *targets; /* decoders, likewise; SEO_TARGET_IGNORE: does not count */
+    const int32_t *targets; /* decoders, likewise; SEO_TARGET_IGNORE: does not count. NULL, in a
+                             * forward alone: no losses, as with pick_targets and labels */
     int64_t stride;         /* >= positions */
     const int32_t *groups;  /* opt: seo_groups_build of the ids in their order; for a backward on a
                              * GPU, where it is built if it is not given */
@@ -141,17 +154,19 @@ typedef struct seo_pass_args {
                              * outputs go to the head. With a label of decoders: (batch, 1), the
                              * position that the class is read off */
     const int32_t *pick_targets; /* (batch, picks); SEO_TARGET_IGNORE: does not count */
-    const int32_t *labels; /* (batch), where the loss has a label; SEO_TARGET_IGNORE likewise */
-    int64_t batch;         /* 1 .. the model's */
-    int64_t positions;     /* 1 .. seq_len */
-    seo_tensor losses;     /* =  (batch * rows of the loss shape) f32, device memory: nats, 0 where
-                            * ignored */
+    const int32_t *labels;   /* (batch), where the loss has a label; SEO_TARGET_IGNORE likewise */
+    int64_t batch;           /* 1 .. the model's */
+    int64_t positions;       /* 1 .. seq_len */
+    seo_tensor losses;       /* =  (batch * rows of the loss shape; of a decoder batch * positions)
+                              * f32, device memory: nats, 0 where ignored */
     seo_tensor label_losses; /* =  (batch) f32, where the loss has a label */
-    float grad_scale; /* with gradients: usually 1 / (targets that count in the global batch) */
-    float
-        label_scale; /* likewise of the label's loss: usually 1 / (sequences of the global batch) */
-    bool dropout;    /* masks of (seed, step, global element) at the configuration's rate */
-    int64_t step;    /* of the masks */
+    float grad_scale;  /* with gradients: usually 1 / (targets that count in the global batch). A
+                        * decoder that classifies multiplies it by its lm_weight */
+    float label_scale; /* likewise of the label's loss: usually 1 / (sequences of the global batch)
+                        */
+    const seo_teaching *teaching; /* opt */
+    bool dropout;           /* masks of (seed, step, global element) at the configuration's rates */
+    int64_t step;           /* of the masks */
     int64_t first_sequence; /* of the masks: the global batch's number of this pass's first one */
     const seo_pass_hooks *hooks; /* opt, but with windows; such a pass is not recorded */
 } seo_pass_args;
@@ -170,6 +185,13 @@ seo_err seo_model_logits(seo_model *model, int64_t first, int64_t count, float *
 
 /* Logits of the labels of the last seo_model_forward, to the host: out[batch][2 or classes]. */
 seo_err seo_model_label_logits(seo_model *model, float *out);
+
+/* What the last seo_model_forward left, in the model's memory until its next pass. Rows as of
+ * seo_model_logits: logits (rows, vocab_size or more: padding) of [first, first + count), maybe
+ * fewer, at least one, until the next call; the last hidden states (batch * positions,
+ * hidden_size). */
+seo_err seo_model_logits_at(seo_model *model, int64_t first, int64_t count, seo_tensor *out);
+seo_tensor seo_model_hidden(const seo_model *model);
 
 /* SEO_MODEL_GENERATE: runs `count` ids that follow the `cached` ones seen before through the
  * cache (cached + count <= seq_len); the logits of the last `rows` of them go to the host:

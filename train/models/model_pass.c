@@ -10,22 +10,64 @@
 /* Elements to which the parts of the inputs are aligned: 256 bytes. */
 enum { INPUT_UNIT = SEO_SLAB_ALIGN_BYTES / 4 };
 
-seo_err seo_model_plan_inputs(seo_model *model) {
-    const int64_t rows = model->batch * model->config.seq_len;
+enum { SEQUENCE_PLACE_AT = 4 }; /* behind the pass' own place */
+
+/* How many numbers of each input a pass of the model's size has. */
+static void input_sizes(const seo_model *model, int64_t sizes[SEO_INPUT_COUNT]) {
+    const seo_model_config *m = &model->config;
+    const int64_t batch = model->batch, rows = batch * m->seq_len;
+    const bool generate = model->mode == SEO_MODEL_GENERATE;
+    const seo_loss_shape shape = seo_model_loss_shape(m);
+    const int64_t labels = shape.label && !generate ? batch : 0;
     const bool groups = model->mode == SEO_MODEL_TRAIN && !model->facts.is_cpu;
-    model->ids_at = seo_round_up(SEO_PLACE_COUNT, INPUT_UNIT);
-    model->targets_at = model->ids_at + seo_round_up(rows, INPUT_UNIT);
-    int64_t end = model->targets_at + seo_round_up(rows, INPUT_UNIT);
-    model->groups_at = groups ? end : 0;
-    if (groups) end += seo_groups_size(rows);
-    const seo_err err =
-        seo_slab_add(&model->activations, "inputs", SEO_DTYPE_I32, 1, &end, &model->inputs);
-    if (err != SEO_OK) return err;
-    return seo_slab_add(&model->activations, "losses", SEO_DTYPE_F32, 1, &rows, &model->losses);
+    const int64_t all[SEO_INPUT_COUNT] = {
+        [SEO_INPUT_PLACE] = SEQUENCE_PLACE_AT + SEO_PLACE_COUNT,
+        [SEO_INPUT_IDS] = rows,
+        [SEO_INPUT_TARGETS] = seo_family_is_encoder(m->family) || shape.rows == 0 ? 0 : rows,
+        [SEO_INPUT_TYPES] = m->type_vocab_size > 0 ? rows : 0,
+        [SEO_INPUT_SPANS] = m->has_spans || seo_family_is_encoder(m->family) ? 2 * rows : 0,
+        [SEO_INPUT_PICK_ROWS] = batch * m->picks,
+        [SEO_INPUT_PICK_TARGETS] = batch * m->picks,
+        [SEO_INPUT_LABEL_ROWS] = labels,
+        [SEO_INPUT_LABELS] = labels,
+        [SEO_INPUT_GROUPS] = groups ? seo_groups_size(rows) : 0};
+    memcpy(sizes, all, sizeof all);
 }
 
-static seo_tensor input(const seo_model *model, int64_t at, int64_t count) {
-    return seo_tensor_1d((int32_t *)model->inputs.data + at, SEO_DTYPE_I32, count);
+seo_err seo_model_plan_inputs(seo_model *model) {
+    seo_err err = SEO_OK;
+    int64_t sizes[SEO_INPUT_COUNT], end = 0;
+    const seo_loss_shape shape = seo_model_loss_shape(&model->config);
+    const int64_t losses = model->batch * shape.rows;
+    input_sizes(model, sizes);
+    for (int i = 0; i < SEO_INPUT_COUNT; i++) {
+        const int64_t at = seo_round_up(end, INPUT_UNIT);
+        model->input_at[i] = sizes[i] > 0 ? at : -1;
+        if (sizes[i] > 0) end = at + sizes[i];
+    }
+    if (model->input_at[SEO_INPUT_GROUPS] < 0) end = seo_round_up(end, INPUT_UNIT);
+    SEO_TRY(seo_slab_add(&model->activations, "inputs", SEO_DTYPE_I32, 1, &end, &model->inputs));
+    if (losses > 0) {
+        SEO_TRY(
+            seo_slab_add(&model->activations, "losses", SEO_DTYPE_F32, 1, &losses, &model->losses));
+    }
+    if (model->input_at[SEO_INPUT_LABELS] >= 0) {
+        SEO_TRY(seo_slab_add(&model->activations, "label losses", SEO_DTYPE_F32, 1, &model->batch,
+                             &model->label_losses));
+    }
+done:
+    return err;
+}
+
+/* The first `count` numbers of an input, on the device. */
+static seo_tensor input(const seo_model *model, seo_model_input which, int64_t count) {
+    SEO_ASSERT(model->input_at[which] >= 0);
+    return seo_tensor_1d((int32_t *)model->inputs.data + model->input_at[which], SEO_DTYPE_I32,
+                         count);
+}
+
+static int32_t *staged(const seo_model *model, seo_model_input which) {
+    return model->staging + model->input_at[which];
 }
 
 /* Elements [first, end) of the staged inputs. */
@@ -35,27 +77,84 @@ static seo_err send(seo_model *model, int64_t first, int64_t end) {
 }
 
 /* Rows of a batch array, made contiguous. */
-static void stage(seo_model *model, const seo_pass_args *args, const int32_t *from, int64_t at) {
+static void stage_rows(seo_model *model, const seo_pass_args *args, const int32_t *from,
+                       seo_model_input which) {
     for (int64_t b = 0; b < args->batch; b++) {
-        memcpy(model->staging + at + b * args->positions, from + b * args->stride,
+        memcpy(staged(model, which) + b * args->positions, from + b * args->stride,
                (size_t)args->positions * sizeof *from);
     }
 }
 
+/* An array that is contiguous already; NULL: all of one value. */
+static void stage_array(seo_model *model, const int32_t *from, int64_t count, int32_t value,
+                        seo_model_input which) {
+    int32_t *to = staged(model, which);
+    if (from) {
+        memcpy(to, from, (size_t)count * sizeof *to);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) to[i] = value;
+}
+
+/* Positions in their sequences, `each` of one, as rows of the pass. NULL: the first one. */
+static void stage_positions(seo_model *model, const seo_pass_args *args, const int32_t *from,
+                            int64_t each, seo_model_input which) {
+    int32_t *to = staged(model, which);
+    for (int64_t i = 0; i < args->batch * each; i++) {
+        const int32_t position = from ? from[i] : 0;
+        SEO_ASSERT(position >= -1 && position < args->positions);
+        to[i] = position < 0 ? -1 : (int32_t)(i / each * args->positions) + position;
+    }
+}
+
 static void stage_place(seo_model *model, const seo_pass_args *args) {
-    const int64_t row = args->first_sequence * args->positions;
-    model->staging[SEO_PLACE_STEP] = (int32_t)(uint32_t)args->step;
-    model->staging[SEO_PLACE_ROW_LOW] = (int32_t)(uint32_t)row;
-    model->staging[SEO_PLACE_ROW_HIGH] = (int32_t)(row >> 32);
+    const int64_t rows[2] = {args->first_sequence * args->positions, args->first_sequence};
+    for (int i = 0; i < 2; i++) {
+        int32_t *place = staged(model, SEO_INPUT_PLACE) + i * SEQUENCE_PLACE_AT;
+        place[SEO_PLACE_STEP] = (int32_t)(uint32_t)args->step;
+        place[SEO_PLACE_ROW_LOW] = (int32_t)(uint32_t)rows[i];
+        place[SEO_PLACE_ROW_HIGH] = (int32_t)(rows[i] >> 32);
+    }
 }
 
 static void stage_groups(seo_model *model, const seo_pass_args *args, int64_t rows) {
-    int32_t *to = model->staging + model->groups_at;
+    int32_t *to = staged(model, SEO_INPUT_GROUPS);
     if (args->groups) {
         memcpy(to, args->groups, (size_t)seo_groups_size(rows) * sizeof *to);
     } else {
-        seo_groups_build(model->staging + model->ids_at, rows, to);
+        seo_groups_build(staged(model, SEO_INPUT_IDS), rows, to);
     }
+}
+
+static bool has(const seo_model *model, seo_model_input which) {
+    return model->input_at[which] >= 0;
+}
+
+/* Everything that the pass reads, into the host's copy; returns where it ends. */
+static int64_t stage(seo_model *model, const seo_pass_args *args, bool backward) {
+    const int64_t rows = args->batch * args->positions, picks = args->batch * model->config.picks;
+    const bool encoder = seo_family_is_encoder(model->config.family);
+    stage_place(model, args);
+    stage_rows(model, args, args->ids, SEO_INPUT_IDS);
+    if (has(model, SEO_INPUT_TARGETS) && args->targets) {
+        stage_rows(model, args, args->targets, SEO_INPUT_TARGETS);
+    }
+    if (has(model, SEO_INPUT_TYPES)) stage_array(model, args->types, rows, 0, SEO_INPUT_TYPES);
+    if (args->spans) stage_array(model, args->spans, 2 * rows, 0, SEO_INPUT_SPANS);
+    if (has(model, SEO_INPUT_PICK_ROWS)) {
+        stage_positions(model, args, args->picks, model->config.picks, SEO_INPUT_PICK_ROWS);
+        stage_array(model, args->pick_targets, picks, SEO_TARGET_IGNORE, SEO_INPUT_PICK_TARGETS);
+    }
+    if (has(model, SEO_INPUT_LABELS)) {
+        stage_positions(model, args, encoder ? NULL : args->picks, 1, SEO_INPUT_LABEL_ROWS);
+        stage_array(model, args->labels, args->batch, SEO_TARGET_IGNORE, SEO_INPUT_LABELS);
+    }
+    if (backward && has(model, SEO_INPUT_GROUPS)) {
+        stage_groups(model, args, rows);
+        return model->input_at[SEO_INPUT_GROUPS] + seo_groups_size(rows);
+    }
+    return has(model, SEO_INPUT_GROUPS) ? model->input_at[SEO_INPUT_GROUPS]
+                                        : seo_tensor_count(&model->inputs);
 }
 
 /* What is in windows is there only when it is fetched. */
@@ -64,44 +163,98 @@ static bool needs_hooks(const seo_model *model, bool backward) {
            (backward && model->grads.layout == SEO_LAYOUT_WINDOWS);
 }
 
-static seo_err start_pass(seo_model *model, const seo_pass_args *args, bool backward,
-                          seo_family_io *io) {
+static void check_pass(const seo_model *model, const seo_pass_args *args, bool backward) {
+    const bool encoder = seo_family_is_encoder(model->config.family);
     SEO_ASSERT(args->batch >= 1 && args->batch <= model->batch);
     SEO_ASSERT(args->positions >= 1 && args->positions <= model->config.seq_len);
     SEO_ASSERT(args->stride >= args->positions || args->batch == 1);
     SEO_ASSERT(args->hooks || !needs_hooks(model, backward));
-    const int64_t rows = args->batch * args->positions;
-    const bool groups = backward && model->groups_at > 0;
-    model->last = (seo_pass){.dev = model->dev,
-                             .table = &model->params,
-                             .params = seo_model_read_set(model)->tensors,
-                             .grads = model->grads.tensors,
-                             .batch = args->batch,
-                             .positions = args->positions,
-                             .dropout = args->dropout ? (float)model->config.dropout : 0.0f,
-                             .seed = model->seed,
-                             .place = input(model, 0, SEO_PLACE_COUNT),
-                             .adapters = model->adapters,
-                             .hooks = args->hooks};
-    *io = (seo_family_io){.ids = input(model, model->ids_at, rows),
-                          .targets = input(model, model->targets_at, rows),
-                          .losses = seo_tensor_1d(model->losses.data, SEO_DTYPE_F32, rows),
-                          .grad_scale = args->grad_scale};
-    if (groups) io->groups = input(model, model->groups_at, seo_groups_size(rows));
-    stage_place(model, args);
-    stage(model, args, args->ids, model->ids_at);
-    stage(model, args, args->targets, model->targets_at);
-    if (groups) stage_groups(model, args, rows);
-    return send(model, 0,
-                groups ? model->groups_at + seo_groups_size(rows) : model->targets_at + rows);
+    SEO_ASSERT(!args->spans || has(model, SEO_INPUT_SPANS));
+    SEO_ASSERT(args->picks ||
+               !(encoder ? has(model, SEO_INPUT_PICK_ROWS) : has(model, SEO_INPUT_LABELS)));
+    if (!backward) return;
+    SEO_ASSERT(args->targets || !has(model, SEO_INPUT_TARGETS));
+    SEO_ASSERT(args->pick_targets || !has(model, SEO_INPUT_PICK_TARGETS));
+    SEO_ASSERT(args->labels || !has(model, SEO_INPUT_LABELS));
 }
 
-/* The losses lie where every pass leaves them; the caller may want them elsewhere. */
+static seo_pass pass_of(const seo_model *model, const seo_pass_args *args) {
+    const seo_model_config *m = &model->config;
+    seo_pass pass = {.dev = model->dev,
+                     .table = &model->params,
+                     .params = seo_model_read_set(model)->tensors,
+                     .grads = model->grads.tensors,
+                     .batch = args->batch,
+                     .positions = args->positions,
+                     .dropout = args->dropout ? (float)m->dropout : 0.0f,
+                     .attention_dropout = args->dropout ? (float)m->attention_dropout : 0.0f,
+                     .seed = model->seed,
+                     .place = input(model, SEO_INPUT_PLACE, SEO_PLACE_COUNT),
+                     .adapters = model->adapters,
+                     .hooks = args->hooks};
+    pass.sequence_place = pass.place;
+    pass.sequence_place.data = (int32_t *)pass.place.data + SEQUENCE_PLACE_AT;
+    if (args->spans) {
+        pass.spans = input(model, SEO_INPUT_SPANS, 2 * args->batch * args->positions);
+        pass.spans = seo_tensor_3d(pass.spans.data, SEO_DTYPE_I32, args->batch, args->positions, 2);
+    }
+    return pass;
+}
+
+/* Losses of the pass: of a decoder one a position, of an encoder one a pick. */
+static int64_t loss_count(const seo_model *model, const seo_pass_args *args) {
+    const bool encoder = seo_family_is_encoder(model->config.family);
+    return args->batch * (encoder ? model->config.picks : args->positions);
+}
+
+static seo_family_io io_of(const seo_model *model, const seo_pass_args *args, bool backward) {
+    const int64_t rows = args->batch * args->positions, losses = loss_count(model, args);
+    seo_family_io io = {.inputs.ids = input(model, SEO_INPUT_IDS, rows),
+                        .grad_scale = args->grad_scale,
+                        .label_scale = args->label_scale,
+                        .teaching = args->teaching};
+    if (has(model, SEO_INPUT_TYPES)) io.inputs.types = input(model, SEO_INPUT_TYPES, rows);
+    if (backward && has(model, SEO_INPUT_GROUPS)) {
+        io.inputs.groups = input(model, SEO_INPUT_GROUPS, seo_groups_size(rows));
+    }
+    if (model->losses.rank > 0) {
+        io.losses = seo_tensor_1d(model->losses.data, SEO_DTYPE_F32, losses);
+    }
+    if (has(model, SEO_INPUT_TARGETS) && args->targets) {
+        io.targets = input(model, SEO_INPUT_TARGETS, rows);
+    }
+    if (has(model, SEO_INPUT_PICK_ROWS)) {
+        io.pick_rows = input(model, SEO_INPUT_PICK_ROWS, losses);
+        if (args->pick_targets) io.pick_targets = input(model, SEO_INPUT_PICK_TARGETS, losses);
+    }
+    if (has(model, SEO_INPUT_LABELS)) {
+        io.label_rows = input(model, SEO_INPUT_LABEL_ROWS, args->batch);
+        if (args->labels) io.labels = input(model, SEO_INPUT_LABELS, args->batch);
+        io.label_losses = seo_tensor_1d(model->label_losses.data, SEO_DTYPE_F32, args->batch);
+    }
+    return io;
+}
+
+static seo_err start_pass(seo_model *model, const seo_pass_args *args, bool backward,
+                          seo_family_io *io) {
+    check_pass(model, args, backward);
+    model->last = pass_of(model, args);
+    *io = io_of(model, args, backward);
+    return send(model, 0, stage(model, args, backward));
+}
+
+/* Losses lie where every pass leaves them; the caller may want them elsewhere. */
+static seo_err hand_over(const seo_model *model, const seo_tensor *from, const seo_tensor *to,
+                         int64_t count) {
+    if (from->rank == 0 || to->rank == 0 || to->data == from->data) return SEO_OK;
+    SEO_ASSERT(seo_tensor_count(to) == count);
+    return seo_device_copy(model->dev, to->data, from->data, seo_tensor_bytes(to));
+}
+
 static seo_err hand_over_losses(seo_model *model, const seo_pass_args *args) {
-    if (args->losses.data == model->losses.data) return SEO_OK;
-    SEO_ASSERT(seo_tensor_count(&args->losses) == args->batch * args->positions);
-    return seo_device_copy(model->dev, args->losses.data, model->losses.data,
-                           seo_tensor_bytes(&args->losses));
+    const seo_err err = hand_over(model, &model->losses, &args->losses, loss_count(model, args));
+    if (err != SEO_OK) return err;
+    return hand_over(model, &model->label_losses, &args->label_losses, args->batch);
 }
 
 seo_err seo_model_forward(seo_model *model, const seo_pass_args *args) {
@@ -126,20 +279,31 @@ static seo_err queue_pass(void *context) {
     return q->model->family->forward_backward(q->model->state, &q->model->last, q->io);
 }
 
-/* The record of passes like this one; NULL when there are other shapes already. */
+static seo_model_key key_of(const seo_model *model, const seo_pass_args *args) {
+    return (seo_model_key){.batch = args->batch,
+                           .positions = args->positions,
+                           .grad_scale = args->grad_scale,
+                           .label_scale = args->label_scale,
+                           .dropout = model->last.dropout,
+                           .attention_dropout = model->last.attention_dropout,
+                           .spans = args->spans != NULL};
+}
+
+static bool same_key(const seo_model_key *a, const seo_model_key *b) {
+    return a->batch == b->batch && a->positions == b->positions && a->grad_scale == b->grad_scale &&
+           a->label_scale == b->label_scale && a->dropout == b->dropout &&
+           a->attention_dropout == b->attention_dropout && a->spans == b->spans;
+}
+
+/* The record of passes like this one; NULL when there are other shapes already, or where others
+ * have a hand in the pass. */
 static seo_model_shape *shape_of(seo_model *model, const seo_pass_args *args) {
+    const seo_model_key key = key_of(model, args);
+    if (args->hooks || args->teaching) return NULL;
     for (int64_t i = 0; i < SEO_MODEL_SHAPES; i++) {
         seo_model_shape *s = &model->shapes[i];
-        if (s->batch == 0) {
-            *s = (seo_model_shape){.batch = args->batch,
-                                   .positions = args->positions,
-                                   .grad_scale = args->grad_scale,
-                                   .dropout = model->last.dropout};
-        }
-        if (s->batch == args->batch && s->positions == args->positions &&
-            s->grad_scale == args->grad_scale && s->dropout == model->last.dropout) {
-            return s;
-        }
+        if (s->key.batch == 0) s->key = key;
+        if (same_key(&s->key, &key)) return s;
     }
     return NULL;
 }
@@ -150,7 +314,7 @@ seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *args) 
     queued_pass queued = {.model = model, .io = &io};
     SEO_ASSERT(model->mode == SEO_MODEL_TRAIN);
     SEO_TRY(start_pass(model, args, true, &io));
-    seo_model_shape *shape = args->hooks ? NULL : shape_of(model, args);
+    seo_model_shape *shape = shape_of(model, args);
     if (shape) {
         SEO_TRY(seo_replay_run(&shape->replay, model->dev, queue_pass, &queued));
     } else {
@@ -173,9 +337,8 @@ seo_err seo_model_zero_grads(seo_model *model) {
 }
 
 /* Rows of logits without their padding. */
-static seo_err read_logits(seo_model *model, const seo_tensor *logits, float *out) {
+static seo_err read_logits(seo_model *model, const seo_tensor *logits, int64_t width, float *out) {
     const int64_t rows = logits->dims[0], padded = logits->dims[1];
-    const int64_t width = model->config.vocab_size;
     if (padded == width) return seo_values_read(model->dev, logits, out);
     for (int64_t r = 0; r < rows; r++) {
         char *from = (char *)logits->data + r * padded * seo_dtype_bytes(logits->dtype);
@@ -186,18 +349,37 @@ static seo_err read_logits(seo_model *model, const seo_tensor *logits, float *ou
     return SEO_OK;
 }
 
+seo_err seo_model_logits_at(seo_model *model, int64_t first, int64_t count, seo_tensor *out) {
+    const bool encoder = seo_family_is_encoder(model->config.family);
+    const int64_t rows =
+        encoder ? model->last.batch * model->config.picks : seo_pass_rows(&model->last);
+    SEO_ASSERT(first >= 0 && count >= 1 && first + count <= rows);
+    return model->family->logits(model->state, &model->last, first, count, out);
+}
+
 seo_err seo_model_logits(seo_model *model, int64_t first, int64_t count, float *out) {
-    SEO_ASSERT(first >= 0 && first + count <= seo_pass_rows(&model->last));
+    const int64_t width = model->config.vocab_size;
     for (int64_t done = 0; done < count;) {
         seo_tensor logits = {0};
-        seo_err err =
-            model->family->logits(model->state, &model->last, first + done, count - done, &logits);
+        seo_err err = seo_model_logits_at(model, first + done, count - done, &logits);
         if (err != SEO_OK) return err;
-        err = read_logits(model, &logits, out + done * model->config.vocab_size);
+        err = read_logits(model, &logits, width, out + done * width);
         if (err != SEO_OK) return err;
         done += logits.dims[0];
     }
     return SEO_OK;
+}
+
+seo_err seo_model_label_logits(seo_model *model, float *out) {
+    seo_tensor logits = model->family->label_logits(model->state);
+    SEO_ASSERT(has(model, SEO_INPUT_LABELS));
+    logits.dims[0] = model->last.batch;
+    return seo_values_read(model->dev, &logits, out);
+}
+
+seo_tensor seo_model_hidden(const seo_model *model) {
+    const seo_tensor hidden = model->family->hidden(model->state);
+    return seo_view_rows(&model->last, &hidden, model->config.hidden_size);
 }
 
 seo_err seo_model_forward_cached(seo_model *model, const seo_cached_args *args) {
@@ -205,7 +387,7 @@ seo_err seo_model_forward_cached(seo_model *model, const seo_cached_args *args) 
     SEO_ASSERT(model->mode == SEO_MODEL_GENERATE);
     SEO_ASSERT(args->count >= 1 && args->cached >= 0 && args->rows <= args->count);
     SEO_ASSERT(args->cached + args->count <= model->config.seq_len);
-    const seo_tensor ids = input(model, model->ids_at, args->count);
+    const seo_tensor ids = input(model, SEO_INPUT_IDS, args->count);
     model->last = (seo_pass){.dev = model->dev,
                              .table = &model->params,
                              .params = seo_model_read_set(model)->tensors,

@@ -12,12 +12,33 @@ extern "C" {
 /* A run has one shape of micro-batch, and a second one where it does not divide the batch. */
 enum { SEO_MODEL_SHAPES = 2 };
 
-/* Forward and backward of one shape; what is recorded depends on all of it. */
-typedef struct seo_model_shape {
+/* What of a pass decides which operators are queued, and with which arguments. */
+typedef struct seo_model_key {
     int64_t batch, positions; /* 0: not in use */
-    float grad_scale, dropout;
+    float grad_scale, label_scale, dropout, attention_dropout;
+    bool spans;
+} seo_model_key;
+
+/* Forward and backward of one shape; what is recorded depends on all of its key. */
+typedef struct seo_model_shape {
+    seo_model_key key;
     seo_replay replay;
 } seo_model_shape;
+
+/* What a pass is fed with, in the order in which it lies. */
+typedef enum seo_model_input {
+    SEO_INPUT_PLACE, /* the pass' place, and that of its sequences */
+    SEO_INPUT_IDS,
+    SEO_INPUT_TARGETS,
+    SEO_INPUT_TYPES,
+    SEO_INPUT_SPANS,
+    SEO_INPUT_PICK_ROWS,
+    SEO_INPUT_PICK_TARGETS,
+    SEO_INPUT_LABEL_ROWS,
+    SEO_INPUT_LABELS,
+    SEO_INPUT_GROUPS,
+    SEO_INPUT_COUNT
+} seo_model_input;
 
 struct seo_model {
     seo_model_config config;
@@ -43,13 +64,13 @@ struct seo_model {
     seo_adapter_room adapters;
     seo_slab activations;
     void *activation_memory;
-    seo_tensor losses; /* (B * T) f32 */
-    /* What a pass is fed with, on the device and on the host: one array of i32, so that it is one
-     * copy. Place, ids, targets, groups begin at these elements; 0 groups: the device needs none.
-     */
+    seo_tensor losses;       /* (B * rows) f32; rank 0 where there are none, as below */
+    seo_tensor label_losses; /* (B) f32 */
+    /* On the device and on the host: one array of i32, so that it is one copy. Each input begins at
+     * its element; -1: this model has none. */
     seo_tensor inputs;
     int32_t *staging;
-    int64_t ids_at, targets_at, groups_at;
+    int64_t input_at[SEO_INPUT_COUNT];
     seo_model_shape shapes[SEO_MODEL_SHAPES];
     seo_pass last; /* the pass whose activations are there */
 };
