@@ -103,6 +103,7 @@ change hf 'c["n_layer"] = 1'; refused 'transformer.h.1'
 change hf 'c["n_embd"] = 64'; refused 'by config.json it would be'
 change hf 'c["n_head"] = 3'; refused 'num_heads'
 change hf 'del c["n_head"]'; refused 'config.json' 'n_head'
+change hf 'c["n_layer"] = 10**9'; refused 'n_layer' '1024'
 change hf 'c["n_layer"] = "2"'; refused 'n_layer'
 change hf 'c["model_type"] = "llama"'; refused 'llama' 'distilbert'
 change hf 'c["activation_function"] = "relu"'; refused 'relu' 'gelu_new'
@@ -112,7 +113,8 @@ change hf 'c["embd_pdrop"] = 0.5'; refused 'embd_pdrop'
 change hf 'c["vocab_size"] = 256; t["transformer.wte.weight"][1:] = [[256, 32], t["transformer.wte.weight"][2][:-128]]'
 refused 'tokenizer has 257 ids'
 
-# What other versions write: copies of tied tensors, buffers, names without their root, the older files of the vocabulary.
+# What other versions write: copies of tied tensors, buffers, names without their root, the older files of the vocabulary,
+# links into a cache.
 change hf 't["lm_head.weight"] = t["transformer.wte.weight"]; t["transformer.h.0.attn.bias"] = ["BOOL", [1, 1, 2, 2], bytes(4)]'
 ok "$seodang" import --hf bad --out tied
 change hf 't = {k.removeprefix("transformer."): v for k, v in t.items()}'
@@ -121,7 +123,9 @@ change hf 'j = json.load(open("bad/tokenizer.json"))["model"]; json.dump(j["voca
 open("bad/merges.txt", "w").write("#version: 0.2\n" + "".join(m + "\n" for m in j["merges"]))'
 rm bad/tokenizer.json
 ok "$seodang" import --hf bad --out older
-for run in tied bare older; do
+rm -rf bad && mkdir bad && ln -s ../hf/config.json ../hf/model.safetensors ../hf/tokenizer.json bad
+ok "$seodang" import --hf bad --out linked
+for run in tied bare older linked; do
     ok "$seodang" export --hf "$run-hf" "$run"
     cmp hf/model.safetensors "$run-hf/model.safetensors" || fail "$run: other tensors"
     cmp hf/tokenizer.json "$run-hf/tokenizer.json" || fail "$run: another tokenizer"

@@ -83,6 +83,7 @@ static void add_pieces(export *e, int64_t row) {
 static seo_err list_pieces(export *e) {
     seo_err err = SEO_OK;
     seo_model_config *c = &e->config.model;
+    c->distill_width = 0; /* a projection to a teacher's width is no part of the model */
     SEO_TRY(seo_model_params(c, &e->params));
     const size_t rows = (size_t)e->params.count + 1;
     e->links = calloc(rows, sizeof *e->links);

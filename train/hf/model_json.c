@@ -8,15 +8,16 @@
 #include "base/file.h"
 #include "base/json.h"
 
-enum { CONFIG_BYTES_MAX = 16 << 20, SIZE_MAX_HERE = 1 << 30, ROBERTA_PAD = 1, KEYS_MAX = 8 };
+enum { CONFIG_BYTES_MAX = 16 << 20, FFN_MAX = 1 << 22, ROBERTA_PAD = 1, KEYS_MAX = 8 };
 
 #define AT(member) offsetof(seo_model_config, member)
 
-/* A size, or a rate, and its key; `more`: theirs is larger by so much. */
+/* A size, or a rate, and its key; `more`: theirs is larger by so much. `most`: of ours, the ranges
+ * of the configuration. */
 typedef struct key {
     const char *name;
     size_t offset;
-    int64_t more;
+    int64_t more, most;
 } key;
 
 /* A switch that must have this value for the class to compute what ours does; absent is fine. */
@@ -40,9 +41,9 @@ typedef struct layout {
 
 #define GPT_SIZES                                                                                  \
     {                                                                                              \
-        {"vocab_size", AT(vocab_size), 0}, {"n_positions", AT(seq_len), 0},                        \
-            {"n_embd", AT(hidden_size), 0}, {"n_layer", AT(num_layers), 0},                        \
-            {"n_head", AT(num_heads), 0},                                                          \
+        {"vocab_size", AT(vocab_size), 0, 1 << 24}, {"n_positions", AT(seq_len), 0, 1 << 20},      \
+            {"n_embd", AT(hidden_size), 0, 1 << 20}, {"n_layer", AT(num_layers), 0, 1024},         \
+            {"n_head", AT(num_heads), 0, 1024},                                                    \
     }
 #define GPT_RATES                                                                                  \
     {                                                                                              \
@@ -56,10 +57,12 @@ typedef struct layout {
     }
 #define BERT_SIZES(more)                                                                           \
     {                                                                                              \
-        {"vocab_size", AT(vocab_size), 0}, {"max_position_embeddings", AT(seq_len), (more)},       \
-            {"hidden_size", AT(hidden_size), 0}, {"num_hidden_layers", AT(num_layers), 0},         \
-            {"num_attention_heads", AT(num_heads), 0},                                             \
-            {"type_vocab_size", AT(type_vocab_size), 0},                                           \
+        {"vocab_size", AT(vocab_size), 0, 1 << 24},                                                \
+            {"max_position_embeddings", AT(seq_len), (more), 1 << 20},                             \
+            {"hidden_size", AT(hidden_size), 0, 1 << 20},                                          \
+            {"num_hidden_layers", AT(num_layers), 0, 1024},                                        \
+            {"num_attention_heads", AT(num_heads), 0, 1024},                                       \
+            {"type_vocab_size", AT(type_vocab_size), 0, 1 << 20},                                  \
     }
 #define BERT_FIXED                                                                                 \
     {                                                                                              \
@@ -119,11 +122,11 @@ static const layout k_layouts[] = {
     {.model_type = "distilbert",
      .architecture = "DistilBertForMaskedLM",
      .family = SEO_FAMILY_DISTILBERT,
-     .sizes = {{"vocab_size", AT(vocab_size), 0},
-               {"max_position_embeddings", AT(seq_len), 0},
-               {"dim", AT(hidden_size), 0},
-               {"n_layers", AT(num_layers), 0},
-               {"n_heads", AT(num_heads), 0}},
+     .sizes = {{"vocab_size", AT(vocab_size), 0, 1 << 24},
+               {"max_position_embeddings", AT(seq_len), 0, 1 << 20},
+               {"dim", AT(hidden_size), 0, 1 << 20},
+               {"n_layers", AT(num_layers), 0, 1024},
+               {"n_heads", AT(num_heads), 0, 1024}},
      .rates = {{"dropout", AT(dropout), 0}, {"attention_dropout", AT(attention_dropout), 0}},
      .activation = "activation",
      .tanh_name = "gelu_new",
@@ -163,7 +166,8 @@ static seo_err read_sizes(const layout *l, const json_t *root, const char *path,
                           seo_model_config *out) {
     for (const key *k = l->sizes; k->name; k++) {
         int64_t value = 0;
-        const seo_err err = seo_json_int(root, path, k->name, 1 + k->more, SIZE_MAX_HERE, &value);
+        const seo_err err =
+            seo_json_int(root, path, k->name, 1 + k->more, k->most + k->more, &value);
         if (err != SEO_OK) return err;
         *(int64_t *)(void *)((char *)out + k->offset) = value - k->more;
     }
@@ -171,7 +175,7 @@ static seo_err read_sizes(const layout *l, const json_t *root, const char *path,
     if (!l->ffn) return SEO_OK;
     const json_t *ffn = json_object_get(root, l->ffn);
     if (l->family == SEO_FAMILY_GPT2 && (!ffn || json_is_null(ffn))) return SEO_OK;
-    return seo_json_int(root, path, l->ffn, 1, SIZE_MAX_HERE, &out->ffn_hidden_size);
+    return seo_json_int(root, path, l->ffn, 1, FFN_MAX, &out->ffn_hidden_size);
 }
 
 /* Without a key a class takes 0.1. Ours has one rate for the embedding and the two outputs. */
