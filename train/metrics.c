@@ -182,6 +182,10 @@ void seo_metrics_write(seo_metrics *m, const seo_metrics_record *r) {
     add_number(&line, "grad_norm", r->grad_norm);
     add_number(&line, "lr", r->lr);
     seo_buf_format(&line, ", \"tokens\": %lld", (long long)r->tokens);
+    if (r->two_losses) {
+        add_number(&line, "token_loss", r->token_loss);
+        add_number(&line, "label_loss", r->label_loss);
+    }
     if (r->skipped) seo_buf_text(&line, ", \"skipped\": true");
     if (r->spike) seo_buf_text(&line, ", \"spike\": true");
     if (r->eval) add_eval(&line, r->eval);

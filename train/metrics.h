@@ -1,6 +1,7 @@
 /* metrics.jsonl: one JSON object a step, in order, flushed every step.
  *
  *   {"step": 1, "loss": 10.9, "loss_mean": 10.9, "grad_norm": 2.1, "lr": 6e-06, "tokens": 524288,
+ *    "token_loss": ..., "label_loss": ...,   where the loss is the sum of two: see train/step.h
  *    "skipped": true,      where the update was left out
  *    "spike": true,        where the loss was found to be one (train.spike_sigma)
  *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,   where it was evaluated
@@ -46,6 +47,8 @@ typedef struct seo_metrics_record {
     double loss, loss_mean, grad_norm, lr;
     int64_t tokens; /* since the run's beginning */
     bool skipped, spike;
+    bool two_losses; /* tokens' and labels' */
+    double token_loss, label_loss;
     const seo_metrics_eval *eval; /* NULL where there was none */
     double tokens_per_s, ms, data_wait_ms, eta_s;
     int64_t memory_bytes;

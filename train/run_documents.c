@@ -75,7 +75,7 @@ static void add_worst(const seo_run *run, const seo_step_result *r, int64_t coun
         seo_buf_text(out, "\n  ");
         add_sequence(run, run->state.step, named[n], out);
         seo_buf_format(out, " (loss %.4g)",
-                       r->sequence_nats[named[n]] / (double)run->config.model.seq_len);
+                       r->sequence_nats[named[n]] / (double)r->sequence_losses);
     }
 }
 

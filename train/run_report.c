@@ -130,13 +130,17 @@ static bool plain_line_due(seo_run *run, double now) {
 
 void seo_run_show_step(seo_run *run, const seo_step_result *r) {
     char line[256], memory[SEO_SHORT_TEXT], eta[SEO_SHORT_TEXT], rate[SEO_SHORT_TEXT];
+    char parts[64] = "";
     const double now = seo_clock_s(), seconds = run->clock.step_s;
     const bool plain = plain_line_due(run, now);
     if (!plain && !seo_log_is_live()) return;
+    if (r->two_losses) {
+        snprintf(parts, sizeof parts, " (tokens %.4f, label %.4f)", r->token_loss, r->label_loss);
+    }
     snprintf(line, sizeof line,
-             "step %lld/%lld  loss %.4f  mean %.4f  norm %.3f  lr %.2e  %s tok/s  %.0f ms  "
+             "step %lld/%lld  loss %.4f%s  mean %.4f  norm %.3f  lr %.2e  %s tok/s  %.0f ms  "
              "wait %.1f ms  %s  eta %s",
-             (long long)run->state.step, (long long)run->config.train.steps, r->loss,
+             (long long)run->state.step, (long long)run->config.train.steps, r->loss, parts,
              run->state.loss_mean, r->grad_norm, r->lr,
              seo_format_count(rate, (int64_t)((double)r->tokens / seconds)), seconds * 1e3,
              r->data_wait_s * 1e3, seo_format_bytes(memory, (double)seo_run_memory_bytes(run)),

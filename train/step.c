@@ -14,14 +14,18 @@ struct seo_step {
     seo_device *dev;
     seo_comm *comm; /* NULL: one rank */
     int32_t rank, ranks;
+    seo_loss_shape shape;
     int64_t sequences; /* of this rank's part of the batch */
     void *memory;
-    seo_tensor losses;  /* (sequences * seq_len) on the device */
-    float *host_losses; /* the same, copied out once a step */
-    /* Once a step each rank tells all: its word, then the sums of its sequences' losses. */
+    /* (sequences * rows) on the device, and behind them (sequences) of the labels */
+    seo_tensor losses, label_losses;
+    float *host_losses; /* both, copied out once a step */
+    /* Once a step each rank tells all: its word, then of its sequences the sums of the tokens'
+     * losses, then the labels' losses. */
     char *mine, *all; /* one message, and those of all ranks */
     int64_t message_bytes;
-    double *sequence_nats; /* of the global batch */
+    double *token_nats, *label_nats; /* of the global batch, by sequence */
+    double *sequence_nats;           /* their sums */
     seo_step_word *words;
     seo_comm_times seen; /* when the last step ended */
 };
@@ -57,25 +61,36 @@ static seo_err check_batch(const seo_step *step) {
     return SEO_OK;
 }
 
+/* Losses of a sequence: of its tokens and of its label. */
+static int64_t sequence_losses(const seo_config *config) {
+    const seo_loss_shape shape = seo_model_loss_shape(&config->model);
+    return shape.rows + shape.label;
+}
+
 static int64_t losses_bytes(const seo_config *config, int64_t sequences) {
-    return sequences * config->model.seq_len * (int64_t)sizeof(float);
+    return sequences * sequence_losses(config) * (int64_t)sizeof(float);
 }
 
 static seo_err take_memory(seo_step *step) {
     const int64_t bytes = losses_bytes(step->a.config, step->sequences);
-    const int64_t all = batch_sequences(step->a.config);
+    const int64_t all = batch_sequences(step->a.config),
+                  tokens = step->sequences * step->shape.rows;
     const seo_err err = seo_device_alloc(step->dev, bytes, &step->memory);
     if (err != SEO_OK) return err;
-    step->losses = seo_tensor_1d(step->memory, SEO_DTYPE_F32, bytes / (int64_t)sizeof(float));
+    step->losses = seo_tensor_1d(step->memory, SEO_DTYPE_F32, tokens);
+    step->label_losses = seo_tensor_1d((float *)step->memory + tokens, SEO_DTYPE_F32,
+                                       step->shape.label ? step->sequences : 0);
     step->host_losses = malloc((size_t)bytes);
     step->mine = calloc(1, (size_t)step->message_bytes);
     step->all = calloc((size_t)step->ranks, (size_t)step->message_bytes);
-    step->sequence_nats = malloc((size_t)all * sizeof *step->sequence_nats);
+    step->token_nats = calloc((size_t)(3 * all), sizeof *step->token_nats);
     step->words = calloc((size_t)step->ranks, sizeof *step->words);
-    if (step->host_losses && step->mine && step->all && step->sequence_nats && step->words) {
-        return SEO_OK;
+    if (!step->host_losses || !step->mine || !step->all || !step->token_nats || !step->words) {
+        return SEO_FAIL(SEO_ERR_MEMORY, "the losses of %lld sequences", (long long)all);
     }
-    return SEO_FAIL(SEO_ERR_MEMORY, "the losses of %lld sequences", (long long)all);
+    step->label_nats = step->token_nats + all;
+    step->sequence_nats = step->label_nats + all;
+    return SEO_OK;
 }
 
 seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
@@ -91,8 +106,9 @@ seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
     step->comm = args->parallel ? seo_parallel_comm(args->parallel) : NULL;
     SEO_ASSERT(step->ranks == 1 || step->comm);
     step->sequences = batch_sequences(args->config) / step->ranks;
-    step->message_bytes =
-        (int64_t)sizeof(seo_step_word) + step->sequences * (int64_t)sizeof(double);
+    step->shape = seo_model_loss_shape(&args->config->model);
+    step->message_bytes = (int64_t)sizeof(seo_step_word) +
+                          step->sequences * (1 + step->shape.label) * (int64_t)sizeof(double);
     SEO_TRY(check_batch(step));
     SEO_TRY(take_memory(step));
     *out = step;
@@ -112,35 +128,57 @@ void seo_step_close(seo_step *step) {
     free(step->host_losses);
     free(step->mine);
     free(step->all);
-    free(step->sequence_nats);
+    free(step->token_nats);
     free(step->words);
     free(step);
 }
 
+/* Row `first` of an array of a batch, `width` elements a row; NULL where the batch has none. */
+static const int32_t *rows_of(const int32_t *array, int64_t first, int64_t width) {
+    return array ? array + first * width : NULL;
+}
+
+/* A part of one of the two lists of losses: rows [first, first + count). */
+static seo_tensor part_of(const seo_tensor *losses, int64_t first, int64_t count, int64_t width) {
+    if (seo_tensor_count(losses) == 0) return (seo_tensor){0};
+    return seo_tensor_1d((float *)losses->data + first * width, SEO_DTYPE_F32, count * width);
+}
+
+/* What sums of losses are divided by. */
+static float mean_scale(int64_t count) {
+    return count > 0 ? 1.0f / (float)count : 0.0f;
+}
+
+static seo_pass_args pass_of(const seo_step *step, const seo_batch *batch, int64_t first,
+                             int64_t count) {
+    const int64_t positions = batch->seq_len, rows = step->shape.rows;
+    return (seo_pass_args){.ids = rows_of(batch->ids, first, batch->stride),
+                           .targets = rows_of(batch->targets, first, batch->stride),
+                           .stride = batch->stride,
+                           .types = rows_of(batch->types, first, positions),
+                           .spans = rows_of(batch->spans, first, 2 * positions),
+                           .picks = rows_of(batch->picks, first, batch->pick_count),
+                           .pick_targets = rows_of(batch->pick_targets, first, batch->pick_count),
+                           .labels = rows_of(batch->labels, first, 1),
+                           .batch = count,
+                           .positions = positions,
+                           .losses = part_of(&step->losses, first, count, rows),
+                           .label_losses = part_of(&step->label_losses, first, count, 1),
+                           .grad_scale = mean_scale(batch->total_targets),
+                           .label_scale = mean_scale(batch->total_sequences),
+                           .dropout = true,
+                           .first_sequence = step->rank * step->sequences + first};
+}
+
 static seo_err one_pass(seo_step *step, int64_t number, const seo_batch *batch, int64_t index) {
-    const int64_t positions = batch->seq_len, stride = batch->stride;
     const int64_t micro = step->a.config->train.micro_batch, first = index * micro;
     const int64_t count = seo_min_i64(micro, batch->sequences - first);
-    float *losses = (float *)step->losses.data + first * positions;
-    const int32_t *groups = batch->groups;
-    const seo_pass_hooks *hooks = NULL;
+    seo_pass_args pass = pass_of(step, batch, first, count);
     seo_err err = SEO_OK;
-    if (groups) groups += index * batch->groups_stride;
-    if (step->a.parallel) SEO_TRY(seo_parallel_pass(step->a.parallel, index, &hooks));
-    SEO_TRY(seo_model_forward_backward(
-        step->a.model,
-        &(seo_pass_args){.ids = batch->ids + first * stride,
-                         .targets = batch->targets + first * stride,
-                         .stride = stride,
-                         .groups = groups,
-                         .batch = count,
-                         .positions = positions,
-                         .losses = seo_tensor_1d(losses, SEO_DTYPE_F32, count * positions),
-                         .grad_scale = 1.0f / (float)batch->total_targets,
-                         .dropout = true,
-                         .step = number,
-                         .first_sequence = step->rank * step->sequences + first,
-                         .hooks = hooks}));
+    pass.step = number;
+    pass.groups = rows_of(batch->groups, index, batch->groups_stride);
+    if (step->a.parallel) SEO_TRY(seo_parallel_pass(step->a.parallel, index, &pass.hooks));
+    SEO_TRY(seo_model_forward_backward(step->a.model, &pass));
     if (step->a.parallel) SEO_TRY(seo_parallel_passed(step->a.parallel, index));
 done:
     return err;
@@ -165,16 +203,17 @@ done:
     return err;
 }
 
-static seo_err sum_sequences(seo_step *step, int64_t positions) {
+static seo_err sum_sequences(seo_step *step) {
     double *sums = (double *)(void *)(step->mine + sizeof(seo_step_word));
-    const seo_err err = seo_device_copy_out(step->dev, step->host_losses, step->losses.data,
-                                            seo_tensor_bytes(&step->losses));
+    const int64_t rows = step->shape.rows;
+    const float *tokens = step->host_losses, *labels = tokens + step->sequences * rows;
+    const seo_err err = seo_device_copy_out(step->dev, step->host_losses, step->memory,
+                                            losses_bytes(step->a.config, step->sequences));
     if (err != SEO_OK) return err;
     for (int64_t s = 0; s < step->sequences; s++) {
         sums[s] = 0;
-        for (int64_t t = 0; t < positions; t++) {
-            sums[s] += (double)step->host_losses[s * positions + t];
-        }
+        for (int64_t t = 0; t < rows; t++) sums[s] += (double)tokens[s * rows + t];
+        if (step->shape.label) sums[step->sequences + s] = (double)labels[s];
     }
     return SEO_OK;
 }
@@ -188,7 +227,7 @@ static double waited_s(const seo_step *step) {
 /* What this rank tells, and what all have told. */
 static seo_err exchange(seo_step *step, const seo_step_word *word) {
     seo_err err = SEO_OK;
-    const int64_t sums_bytes = step->message_bytes - (int64_t)sizeof *word;
+    const size_t bytes = (size_t)step->sequences * sizeof(double);
     memcpy(step->mine, word, sizeof *word);
     if (step->comm) {
         SEO_TRY(seo_comm_gather_host(step->comm, (seo_comm_label){"gather losses", word->number},
@@ -199,7 +238,11 @@ static seo_err exchange(seo_step *step, const seo_step_word *word) {
     for (int32_t r = 0; r < step->ranks; r++) {
         const char *from = step->all + r * step->message_bytes;
         memcpy(&step->words[r], from, sizeof *word);
-        memcpy(step->sequence_nats + r * step->sequences, from + sizeof *word, (size_t)sums_bytes);
+        from += sizeof *word;
+        memcpy(step->token_nats + r * step->sequences, from, bytes);
+        if (step->shape.label) {
+            memcpy(step->label_nats + r * step->sequences, from + bytes, bytes);
+        }
     }
 done:
     return err;
@@ -228,11 +271,24 @@ static seo_err compare_words(const seo_step *step) {
 /* Sums in the order of the batch, so that neither micro-batches nor ranks show in the last digit.
  */
 static void add_losses(const seo_step *step, seo_step_result *out) {
-    double total = 0;
+    const seo_model_config *model = &step->a.config->model;
+    const double weight =
+        model->classes > 0 && !seo_family_is_encoder(model->family) ? model->lm_weight : 1;
+    double tokens = 0, labels = 0;
     out->sequence_count = step->sequences * step->ranks;
-    for (int64_t s = out->sequence_count - 1; s >= 0; s--) total += step->sequence_nats[s];
-    out->loss = total / (double)out->tokens;
+    for (int64_t s = out->sequence_count - 1; s >= 0; s--) {
+        tokens += step->token_nats[s];
+        labels += step->label_nats[s];
+        step->sequence_nats[s] = step->token_nats[s] + step->label_nats[s];
+    }
+    if (out->batch.total_targets > 0) {
+        out->token_loss = tokens / (double)out->batch.total_targets;
+    }
+    out->label_loss = labels / (double)out->batch.total_sequences;
+    out->loss = weight * out->token_loss + out->label_loss;
+    out->two_losses = step->shape.rows > 0 && step->shape.label;
     out->sequence_nats = step->sequence_nats;
+    out->sequence_losses = sequence_losses(step->a.config);
     out->words = step->words;
     out->word_count = step->ranks;
 }
@@ -240,7 +296,7 @@ static void add_losses(const seo_step *step, seo_step_result *out) {
 /* The norm and the losses to all, and the same answer on all. */
 static seo_err tell(seo_step *step, int64_t number, double own_from_s, seo_step_result *out) {
     seo_err err = SEO_OK;
-    SEO_TRY(sum_sequences(step, out->batch.seq_len));
+    SEO_TRY(sum_sequences(step));
     const seo_step_word word = {.stop = seo_signal_asked(),
                                 .save = step->a.save_due && step->a.save_due(step->a.context),
                                 .own_s = seo_clock_s() - waited_s(step) - own_from_s,

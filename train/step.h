@@ -49,17 +49,23 @@ void seo_step_close(seo_step *step); /* NULL is fine */
 void seo_step_measure(const seo_config *config, int32_t ranks, seo_memory_table *out);
 
 typedef struct seo_step_result {
-    double loss;      /* mean over the global batch, before the update, nats */
+    /* Means over the global batch, before the update, nats. Of tokens: the next ones, or those that
+     * were masked; 0 where the objective has none. Of labels: whether a sentence follows, or the
+     * class; likewise. The loss is what is trained: the sum of both (of a decoder that classifies
+     * the tokens' counts model.lm_weight). */
+    double loss, token_loss, label_loss;
+    bool two_losses;  /* there are both */
     double grad_norm; /* before clipping */
     double lr;
     double data_wait_s;
     int64_t tokens;
     bool finite; /* else the update was left out */
     bool vetoed; /* finite, and the update was left out all the same */
-    /* Of each sequence of the global batch the sum of its tokens' losses, nats; the step's, valid
-     * until the next one. */
+    /* Of each sequence of the global batch the sum of all its losses, nats; the step's, valid until
+     * the next one. */
     const double *sequence_nats;
     int64_t sequence_count;
+    int64_t sequence_losses;    /* how many a sequence has */
     const seo_step_word *words; /* by rank; the step's, valid until the next one */
     int32_t word_count;
     /* Since the step before: seconds in collectives, seconds that this rank was kept waiting for
