@@ -209,7 +209,6 @@ static void rule_later(seo_rules *rules) {
                  {"model.attention_dropout", c->model.attention_dropout > 0},
                  {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0},
                  {"task.kind", c->task.kind != SEO_TASK_PRETRAIN},
-                 {"lora.rank", c->lora.rank > 0},
                  {"distill.teacher", c->distill.teacher[0] != '\0'}};
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
         if (!table[i].used) continue;

@@ -184,12 +184,6 @@ void seo_config_rule_lora(seo_rules *rules) {
                          " trains adapters of a finished model; give its run or checkpoint",
                          lora->rank);
     }
-    if (config->parallel.zero > 1) {
-        seo_key_complain(rules, seo_key_blame(rules, "parallel.zero", "lora.rank"),
-                         "parallel.zero %" PRId64 " with lora.rank: gradients and parameters of "
-                         "adapters are too small to be worth sharing out; use zero 0 or 1",
-                         config->parallel.zero);
-    }
 }
 
 /* ---- a teacher ---- */

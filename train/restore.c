@@ -184,6 +184,53 @@ seo_err seo_restore_fetch(void *context, int64_t index, float *out) {
     return seo_values_read(list->dev, &list->saved_at[index], out);
 }
 
+seo_err seo_restore_open_base(const seo_ckpt *adapters, seo_world *world, seo_ckpt **out) {
+    const seo_ckpt_state *state = seo_ckpt_state_of(adapters);
+    const char *path = seo_ckpt_path(adapters), *base = state->base_path;
+    *out = NULL;
+    if (base[0] == '\0') {
+        return SEO_FAIL(SEO_ERR_FORMAT, "%s holds adapters and does not tell of what", path);
+    }
+    const seo_err err = seo_ckpt_open(base, world, out);
+    if (err == SEO_ERR_MISSING) {
+        return SEO_FAIL(SEO_ERR_MISSING,
+                        "%s holds adapters of the parameters in %s, and these are gone. Put that "
+                        "checkpoint back where it was (a link will do)",
+                        path, base);
+    }
+    if (err != SEO_OK) return seo_err_context(err, "%s holds adapters of it", path);
+    if (strcmp(seo_ckpt_hash(*out), state->base_hash) == 0) return SEO_OK;
+    const seo_err changed =
+        SEO_FAIL(SEO_ERR_USAGE,
+                 "%s holds adapters of the parameters in %s, and another checkpoint stands there "
+                 "now (manifest %.12s then, %.12s now). Put back the one that they belong to",
+                 path, base, state->base_hash, seo_ckpt_hash(*out));
+    seo_ckpt_close(*out);
+    *out = NULL;
+    return changed;
+}
+
+seo_err seo_restore_frozen(seo_model *model, seo_ckpt *base) {
+    seo_err err = SEO_OK;
+    seo_restore_list list = {.dev = seo_model_device(model)};
+    const seo_params *params = seo_model_table(model);
+    const seo_param_set *frozen = seo_model_frozen(model);
+    seo_ckpt_tensor found;
+    for (int64_t row = 0; row < params->count; row++) {
+        const seo_param *param = &params->items[row];
+        if (!param->frozen || seo_restore_find(base, param, &found)) continue;
+        err = SEO_FAIL(SEO_ERR_FORMAT, "%s lacks %s, which is frozen beside the adapters",
+                       seo_ckpt_path(base), param->name);
+        goto done;
+    }
+    if (!frozen) goto done;
+    SEO_TRY(seo_restore_add_common(&list, params, frozen, base));
+    SEO_TRY(seo_restore_read(&list, base));
+done:
+    seo_restore_list_free(&list);
+    return err;
+}
+
 static seo_err read_parameters(seo_ckpt *ckpt, seo_model *model) {
     seo_err err = SEO_OK;
     seo_restore_list list = {.dev = seo_model_device(model)};
@@ -221,7 +268,7 @@ done:
 
 seo_err seo_restore(const seo_restore_args *args, seo_restored *out) {
     seo_err err = SEO_OK;
-    seo_ckpt *ckpt = NULL;
+    seo_ckpt *ckpt = NULL, *base = NULL;
     char config_path[SEO_PATH_MAX];
     *out = (seo_restored){0};
     SEO_TRY(seo_ckpt_open(args->path, NULL, &ckpt));
@@ -230,9 +277,12 @@ seo_err seo_restore(const seo_restore_args *args, seo_restored *out) {
     SEO_TRY(seo_path_join(config_path, out->path, "config.yaml"));
     SEO_TRY(seo_path_join(out->tokenizer_path, out->path, "tokenizer.json"));
     SEO_TRY(seo_config_load_resolved(config_path, &out->config));
+    if (out->config.lora.rank > 0) SEO_TRY(seo_restore_open_base(ckpt, NULL, &base));
     SEO_TRY(open_model(args, out));
     SEO_TRY(read_parameters(ckpt, out->model));
+    if (base) SEO_TRY(seo_restore_frozen(out->model, base));
 done:
+    seo_ckpt_close(base);
     seo_ckpt_close(ckpt);
     return err;
 }

@@ -34,10 +34,17 @@ typedef struct seo_restore_args {
 } seo_restore_args;
 
 /* Opens the checkpoint (every byte verified), a device and the model, for passes of the run's
- * micro-batch, and reads the parameters. A run in f32 is restored in f32, any other in what suits
- * the device. Free with seo_restored_close, also after an error. */
+ * micro-batch, and reads the parameters, those of adapters and those that they belong to. A run in
+ * f32 is restored in f32, any other in what suits the device. Free with seo_restored_close, also
+ * after an error. */
 seo_err seo_restore(const seo_restore_args *args, seo_restored *out);
 void seo_restored_close(seo_restored *restored);
+
+/* The checkpoint whose parameters another one holds adapters of, every byte verified; all ranks
+ * call it. SEO_ERR_MISSING: it is gone. SEO_ERR_USAGE: something else stands there now. */
+seo_err seo_restore_open_base(const seo_ckpt *adapters, seo_world *world, seo_ckpt **out);
+/* Reads the rows of a model that are frozen; SEO_ERR_FORMAT naming one that the base lacks. */
+seo_err seo_restore_frozen(seo_model *model, seo_ckpt *base);
 
 /* Tensors of a run's state, and what of them lies where on this rank's device. Zero-initialise but
  * for dev. */

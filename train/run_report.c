@@ -44,7 +44,8 @@ static void banner_memory(const seo_run *run) {
              seo_format_bytes(all, (double)seo_device_bytes(run->dev)),
              run->world.size > 1 ? " a rank" : "",
              seo_format_bytes(weights, rows_bytes(&table, "parameters") +
-                                           rows_bytes(&table, "working parameters")),
+                                           rows_bytes(&table, "working parameters") +
+                                           rows_bytes(&table, "frozen parameters")),
              seo_format_bytes(grads, rows_bytes(&table, "gradients")),
              seo_format_bytes(moments, both),
              seo_format_bytes(activations, rows_bytes(&table, "activations")));
@@ -89,11 +90,16 @@ static void banner_ranks(const seo_run *run) {
 
 void seo_run_banner(const seo_run *run) {
     const seo_config *c = &run->config;
+    const seo_params *table = seo_model_table(run->model);
     char count[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], steps[SEO_SHORT_TEXT];
     seo_info("model       %lld layers, width %lld, %lld heads, context %lld: %s parameters",
              (long long)c->model.num_layers, (long long)c->model.hidden_size,
              (long long)c->model.num_heads, (long long)c->model.seq_len,
-             seo_format_count(count, seo_params_elements(seo_model_table(run->model))));
+             seo_format_count(count, seo_params_elements(table)));
+    if (c->lora.rank > 0) {
+        seo_info("adapters    of rank %lld: %s parameters are trained", (long long)c->lora.rank,
+                 seo_format_count(count, seo_params_trained(table)));
+    }
     seo_info("device      %s, %s", seo_device_name(run->dev), precision_text(run));
     if (run->world.size > 1) banner_ranks(run);
     banner_data(run);

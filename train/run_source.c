@@ -15,7 +15,12 @@ seo_err seo_run_find_source(seo_run *run) {
     seo_world *world = run->world.size > 1 ? run->world.line : NULL;
     const char *path = run->config.checkpoint.init_from;
     char *real = NULL;
-    if (run->resumed_from || path[0] == '\0') return SEO_OK;
+    if (run->resumed_from) {
+        return run->config.lora.rank > 0
+                   ? seo_restore_open_base(run->resumed_from, world, &run->source)
+                   : SEO_OK;
+    }
+    if (path[0] == '\0') return SEO_OK;
     seo_err err = seo_ckpt_open(path, world, &run->source);
     if (err != SEO_OK) {
         return seo_err_context(err, "checkpoint.init_from (a run folder, or one checkpoint of it)");
@@ -124,9 +129,10 @@ static void add_shape(int32_t rank, const int64_t *dims, seo_buf *out) {
     }
 }
 
-/* A longer or shorter context has the same positions as far as both go. */
-static bool is_positions(const seo_param *param) {
-    return strcmp(param->name, "wpe") == 0;
+/* A longer or shorter context has the same positions as far as both go; but new ones cannot stay
+ * random beside adapters. */
+static bool fits_in_part(const seo_param *param, const seo_ckpt_tensor *found) {
+    return strcmp(param->name, "wpe") == 0 && (!param->frozen || found->dims[0] >= param->dims[0]);
 }
 
 /* Another shape than the configurations let expect. */
@@ -139,7 +145,7 @@ static seo_err check_shapes(const seo_run *run, const seo_params *params) {
         seo_ckpt_tensor found;
         if (!seo_restore_find(run->source, param, &found)) continue;
         bool same = found.rank == param->rank;
-        for (int32_t d = is_positions(param) ? 1 : 0; same && d < param->rank; d++) {
+        for (int32_t d = fits_in_part(param, &found) ? 1 : 0; same && d < param->rank; d++) {
             same = found.dims[d] == param->dims[d];
         }
         if (same || count++ >= NAMED_MAX) continue;
@@ -212,11 +218,11 @@ seo_err seo_run_check_source(seo_run *run) {
     if (!run->source) goto done;
     SEO_TRY(check_tokenizer(run));
     SEO_TRY(seo_path_join(path, seo_ckpt_path(run->source), "config.yaml"));
-    SEO_TRY(seo_config_load(path, NULL, 0, there));
+    SEO_TRY(seo_config_load_resolved(path, there));
     SEO_TRY(check_config(run, there));
     SEO_TRY(seo_model_params(&run->config.model, &params));
     SEO_TRY(check_shapes(run, &params));
-    if (seo_run_speaks(run)) tell(run, &params);
+    if (seo_run_speaks(run) && !run->resumed_from) tell(run, &params);
 done:
     seo_params_free(&params);
     free(there);
@@ -227,6 +233,8 @@ seo_err seo_run_read_source(seo_run *run) {
     seo_err err = SEO_OK;
     seo_restore_list list = {.dev = run->dev};
     if (!run->source) return SEO_OK;
+    SEO_TRY(seo_restore_frozen(run->model, run->source));
+    if (run->resumed_from) goto done;
     SEO_TRY(seo_restore_add_common(&list, seo_model_table(run->model),
                                    seo_model_weights(run->model), run->source));
     SEO_TRY(seo_restore_read(&list, run->source));

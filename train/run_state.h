@@ -95,9 +95,10 @@ seo_err seo_run_load(seo_run *run);
 /* Sets what an earlier run left in the folder aside. */
 seo_err seo_run_set_aside(const seo_run *run);
 
-/* run_source.c: of a run that begins from another's parameters. Finds them; compares tokenizer and
- * model with this run's (SEO_ERR_USAGE naming what differs); reads them once the model is there.
- * Each does nothing where there is no such source. */
+/* run_source.c: of a run that begins from another's parameters, or trains adapters of them and
+ * needs them at every start. Finds them; compares tokenizer and model with this run's
+ * (SEO_ERR_USAGE naming what differs); reads them once the model is there. Each does nothing where
+ * there is no such source. */
 seo_err seo_run_find_source(seo_run *run);
 seo_err seo_run_check_source(seo_run *run);
 seo_err seo_run_read_source(seo_run *run);

@@ -29,3 +29,23 @@ CHECK
 # All ranks are told what one of them finds.
 exits 2 mpirun -n 2 "${tune[@]}" --set model.hidden_size=64 --out "$work/other"
 says err 'model.hidden_size is 32 there, 64 here'
+# Adapters: the same bits for one rank and two, the first loss that of the base, and a merged checkpoint of the whole model.
+lora=(--set lora.rank=4 --set "lora.targets=attn.qkv, mlp.fc")
+ok "${tune[@]}" "${lora[@]}" --set parallel.invariant=true --out "$work/l1"
+ok mpirun -n 2 "${tune[@]}" "${lora[@]}" --set parallel.invariant=true --out "$work/l2"
+ok "$seodang" checkpoint diff "$work/l1" "$work/l2"
+says out identical
+for zero in 0 1 2 3; do
+    ok mpirun -n 2 "${tune[@]}" "${lora[@]}" --set "parallel.zero=$zero" --out "$work/l$zero-2"
+    [ "$(first "l$zero-2")" = "$(first l1)" ] || fail "adapters, zero $zero: a first loss of $(first "l$zero-2")"
+done
+ok "$seodang" checkpoint merge --out "$work/merged" "$work/l2"
+ok "$seodang" eval "$work/l2" --data "$work/data" --json
+mv "$work/out" "$work/adapted"
+ok "$seodang" eval "$work/merged" --data "$work/data" --json
+python3 - "$work/adapted" "$work/out" <<'CHECK' || fail "the merged checkpoint predicts otherwise"
+import json, sys
+one, two = (json.load(open(path))["loss"] for path in sys.argv[1:])
+assert abs(one - two) < 1e-4 * one, (one, two)
+CHECK
+ok "$seodang" generate "$work/l2" --prompt "the king" --max-tokens 4 --seed 1

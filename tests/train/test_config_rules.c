@@ -138,7 +138,6 @@ static const struct {
     {"lora.rank=4\ncheckpoint.init_from=a\nlora.targets=attn.qkv, mlp", "\"mlp\" is no matrix"},
     {"lora.rank=4\ncheckpoint.init_from=a\nlora.targets=mlp.fc,mlp.fc", "\"mlp.fc\" is there twic"},
     {"lora.rank=4\ncheckpoint.init_from=a\nlora.targets= ", "names no matrix"},
-    {"lora.rank=4\ncheckpoint.init_from=a\nparallel.zero=2", "use zero 0 or 1"},
     {"distill.teacher=t\ndistill.layers=0", "has 1 numbers, model.num_layers is 2"},
     {"distill.teacher=t\ndistill.layers=0, x", "\"x\" is no number of a layer"},
     {"distill.teacher=t\ndistill.layers=0, -1", "\"-1\" is no number of a layer"},

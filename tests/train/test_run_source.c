@@ -1,5 +1,7 @@
 /* Runs that begin from another run's parameters: what they take, what they refuse, and that they
  * need the source only once. */
+#include <float.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +14,9 @@
 #include "base/check.h"
 #include "run_fixture.h"
 #include "train/checkpoint.h"
+#include "train/eval.h"
+#include "train/merge.h"
+#include "train/restore.h"
 
 static const char k_fresh[] = "optimizer.lr=1e-30";
 
@@ -53,6 +58,30 @@ static bool same_values(seo_ckpt *a, seo_ckpt *b, const char *name) {
     free(x);
     free(y);
     return same;
+}
+
+/* Of a run's newest checkpoint, as `seodang eval` does it. */
+static double held_out_loss(const run_bench *b, const char *name) {
+    char folder[SEO_PATH_MAX];
+    seo_restored restored = {0};
+    seo_dataset *dataset = NULL;
+    seo_eval_result result = {0};
+    fixture_path(&b->scratch, name, folder);
+    run_ok(seo_restore(
+        &(seo_restore_args){
+            .path = folder, .mode = SEO_MODEL_EVAL, .device = SEO_DEVICE_CPU, .threads = 1},
+        &restored));
+    run_ok(seo_dataset_open(b->data.folder, "held-out", &dataset));
+    run_ok(seo_eval(&(seo_eval_args){.model = restored.model,
+                                     .batch = restored.config.train.micro_batch,
+                                     .datasets = &dataset,
+                                     .dataset_count = 1},
+                    &result));
+    const double loss = result.loss;
+    seo_eval_free(&result);
+    seo_dataset_close(dataset);
+    seo_restored_close(&restored);
+    return loss;
 }
 
 /* One step at a rate that changes no bit: what the run began with is what the source ended with,
@@ -143,6 +172,79 @@ static void other_context(void **state) {
     }
 }
 
+/* Adapters: the run's checkpoints hold these alone, it goes on with the same bits, and is merged
+ * into a checkpoint that predicts the same. */
+static void adapters(void **state) {
+    const run_bench *b = *state;
+    char source[SEO_PATH_MAX], whole[SEO_PATH_MAX], merged[SEO_PATH_MAX];
+    static const char targets[] = "lora.targets=attn.qkv, mlp.fc", rank[] = "lora.rank=3";
+    seo_ckpt *ckpt = NULL;
+    from(b, "base", source);
+    run_ok(run_train(b, "base", (run_words){.sets = {"train.steps=3"}}));
+    run_ok(run_train(b, "whole", (run_words){.sets = {source, rank, targets}}));
+    run_ok(run_train(b, "parts", (run_words){.sets = {source, rank, targets, "train.steps=4"}}));
+    run_ok(run_train(b, "parts", (run_words){.sets = {source, rank, targets}}));
+    run_same_state(b, "whole", "parts");
+    run_same_metrics(b, "whole", "parts");
+    open_run(b, "whole", &ckpt);
+    assert_int_equal(seo_ckpt_tensor_count(ckpt), 3 * 4);
+    for (int64_t i = 0; i < seo_ckpt_tensor_count(ckpt); i++) {
+        assert_non_null(strstr(seo_ckpt_tensor_at(ckpt, i).name, ".lora_"));
+    }
+    seo_ckpt_close(ckpt);
+    fixture_path(&b->scratch, "whole", whole);
+    fixture_path(&b->scratch, "merged", merged);
+    run_ok(seo_merge(whole, merged));
+    assert_int_equal(seo_merge(whole, merged), SEO_ERR_USAGE);
+    assert_int_equal(seo_merge(merged, "elsewhere"), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "no adapters"));
+    const double one = held_out_loss(b, "whole"), two = held_out_loss(b, "merged");
+    const double before = held_out_loss(b, "base");
+    /* Losses of f32 numbers that took some hundred roundings. */
+    if (!(fabs(one - two) < 500 * FLT_EPSILON * one)) fail_msg("%.9g, merged %.9g", one, two);
+    assert_true(fabs(one - before) > 1e-3);
+    /* A run can begin from the merged one, and not from adapters alone. */
+    from(b, "merged", source);
+    run_ok(run_train(b, "next", (run_words){.sets = {source, "train.steps=2"}}));
+    from(b, "whole", source);
+    assert_int_equal(run_train(b, "none", (run_words){.sets = {source}}), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "seodang checkpoint merge"));
+}
+
+/* What the adapters belong to is gone, or another one, or a longer context wants new positions. */
+static void adapters_without_base(void **state) {
+    const run_bench *b = *state;
+    char source[SEO_PATH_MAX], base[SEO_PATH_MAX], gone[SEO_PATH_MAX], run[SEO_PATH_MAX];
+    seo_restored restored = {0};
+    from(b, "base", source);
+    fixture_path(&b->scratch, "base", base);
+    fixture_path(&b->scratch, "gone", gone);
+    fixture_path(&b->scratch, "run", run);
+    const run_words words = {.sets = {source, "lora.rank=3", "train.steps=4"}};
+    run_words more = {.sets = {source, "lora.rank=3", "train.steps=6"}};
+    run_ok(run_train(b, "base", (run_words){.sets = {"train.steps=3"}}));
+    run_ok(run_train(b, "run", words));
+    run_words longer = words;
+    longer.sets[3] = "model.seq_len=32";
+    assert_int_equal(run_train(b, "longer", longer), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "wpe: (16, 16) there, (32, 16) here"));
+    run_ok(seo_rename(base, gone));
+    const seo_restore_args restore = {
+        .path = run, .mode = SEO_MODEL_EVAL, .device = SEO_DEVICE_CPU, .threads = 1};
+    assert_int_equal(seo_restore(&restore, &restored), SEO_ERR_MISSING);
+    assert_non_null(strstr(seo_err_detail(), "these are gone"));
+    seo_restored_close(&restored);
+    assert_int_equal(run_train(b, "run", more), SEO_ERR_MISSING);
+    assert_non_null(strstr(seo_err_detail(), "these are gone"));
+    assert_int_equal(seo_merge(run, "elsewhere"), SEO_ERR_MISSING);
+    run_ok(run_train(b, "base", (run_words){.sets = {"train.steps=3", "train.seed=4"}}));
+    assert_int_equal(seo_restore(&restore, &restored), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "another checkpoint stands there now"));
+    seo_restored_close(&restored);
+    assert_int_equal(run_train(b, "run", more), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "another checkpoint stands there now"));
+}
+
 static void refused(void **state) {
     const run_bench *b = *state;
     char source[SEO_PATH_MAX], data[SEO_PATH_MAX];
@@ -181,6 +283,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(begins, run_bench_make, run_bench_clear),
         cmocka_unit_test_setup_teardown(source_is_needed_once, run_bench_make, run_bench_clear),
         cmocka_unit_test_setup_teardown(other_context, run_bench_make, run_bench_clear),
+        cmocka_unit_test_setup_teardown(adapters, run_bench_make, run_bench_clear),
+        cmocka_unit_test_setup_teardown(adapters_without_base, run_bench_make, run_bench_clear),
         cmocka_unit_test_setup_teardown(refused, run_bench_make, run_bench_clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include "train/checkpoint.h"
 #include "train/checkpoint/layout.h"
 #include "train/checkpoint/open.h"
+#include "train/checkpoint/remake.h"
 #include "train/checkpoint/save.h"
 #include "train/run_dir.h"
 
@@ -91,21 +92,15 @@ static seo_err open_all(remake *r, const char *const *paths, int64_t count) {
     return SEO_OK;
 }
 
-/* Saves with the state of `of`, and reads the result as resuming would. */
-static seo_err write_anew(remake *r, const seo_ckpt *of, const char *dir, int64_t parts) {
+seo_err seo_ckpt_write_anew(const char *dir, const seo_ckpt_snapshot *snapshot, int64_t parts,
+                            const seo_ckpt_source *source) {
     seo_err err = SEO_OK;
     char folder[SEO_PATH_MAX], name[SEO_CKPT_STEP_NAME_MAX], path[SEO_PATH_MAX];
     seo_path_kind kind;
     seo_buf report = {0};
     seo_run_dir run = {.lock_fd = -1};
-    const seo_ckpt_source source = {.read = read_mean, .context = r};
-    const seo_ckpt_snapshot snapshot = {.state = of->manifest.state,
-                                        .tensors = r->tensors,
-                                        .tensor_count = r->count,
-                                        .config_yaml = r->config,
-                                        .tokenizer_path = r->has_tokenizer ? r->tokenizer : NULL};
     SEO_TRY(seo_path_join(folder, dir, SEO_CKPT_FOLDER));
-    seo_ckpt_step_name(name, snapshot.state.step);
+    seo_ckpt_step_name(name, snapshot->state.step);
     SEO_TRY(seo_path_join(path, folder, name));
     /* As a run would: no other may write there, and the folder outlives a power cut. */
     SEO_TRY(seo_run_dir_open(dir, &run));
@@ -116,14 +111,25 @@ static seo_err write_anew(remake *r, const seo_ckpt *of, const char *dir, int64_
     }
     SEO_TRY(seo_ckpt_save_with(&(seo_ckpt_save_args){.run_dir = dir,
                                                      .attempt = run.attempt,
-                                                     .snapshot = &snapshot,
+                                                     .snapshot = snapshot,
                                                      .parts = parts,
-                                                     .source = &source}));
+                                                     .source = source}));
     SEO_TRY(seo_ckpt_verify(path, &report));
 done:
     seo_run_dir_close(&run);
     seo_buf_free(&report);
     return err;
+}
+
+/* Saves with the state of `of`. */
+static seo_err write_anew(remake *r, const seo_ckpt *of, const char *dir, int64_t parts) {
+    const seo_ckpt_source source = {.read = read_mean, .context = r};
+    const seo_ckpt_snapshot snapshot = {.state = of->manifest.state,
+                                        .tensors = r->tensors,
+                                        .tensor_count = r->count,
+                                        .config_yaml = r->config,
+                                        .tokenizer_path = r->has_tokenizer ? r->tokenizer : NULL};
+    return seo_ckpt_write_anew(dir, &snapshot, parts, &source);
 }
 
 seo_err seo_ckpt_reshard(const char *path, const char *dir, int64_t parts) {

@@ -1,9 +1,10 @@
-/* seodang checkpoint inspect|verify|diff|reshard|average */
+/* seodang checkpoint inspect|verify|diff|reshard|average|merge */
 #include "train/checkpoint.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "train/cli/cli.h"
+#include "train/merge.h"
 
 static seo_err inspect(const char *path, seo_ckpt_style style, seo_buf *out) {
     seo_ckpt *ckpt = NULL;
@@ -157,6 +158,33 @@ done:
     return seo_cli_exit(err);
 }
 
+static int merge_verb(int argc, char **argv) {
+    static const seo_cli_command command = {
+        .name = "checkpoint merge",
+        .operands = "RUN|CHECKPOINT",
+        .summary = "Writes adapters (lora.rank) and the parameters they belong to into one whole "
+                   "checkpoint: W + (alpha / rank) B A.",
+        .example = "seodang checkpoint merge --out runs/merged runs/adapted",
+        .operands_min = 1,
+        .operands_max = 1};
+    bool helped = false;
+    const char *dir = NULL;
+    const seo_cli_option options[] = {{.name = "out",
+                                       .type = SEO_CLI_TEXT,
+                                       .value = &dir,
+                                       .operand = "DIR",
+                                       .help = "the run folder to write it into",
+                                       .required = true}};
+    seo_err err = SEO_OK;
+    seo_cli_list paths = {0};
+    SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
+    if (helped) goto done;
+    SEO_TRY(seo_merge(paths.items[0], dir));
+done:
+    seo_cli_list_free(&paths);
+    return seo_cli_exit(err);
+}
+
 int seo_cli_checkpoint(int argc, char **argv) {
     static const seo_cli_verb verbs[] = {
         {"inspect", inspect_verb, "show the step, state, files and tensors of a checkpoint"},
@@ -164,6 +192,7 @@ int seo_cli_checkpoint(int argc, char **argv) {
         {"diff", diff_verb, "compare two checkpoints bit for bit"},
         {"reshard", reshard_verb, "write a checkpoint anew in another number of parts"},
         {"average", average_verb, "write the mean of the parameters of checkpoints"},
+        {"merge", merge_verb, "write adapters and what they belong to into one checkpoint"},
     };
     return seo_cli_dispatch("seodang checkpoint", verbs, SEO_COUNT_OF(verbs), argc, argv);
 }

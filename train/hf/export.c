@@ -58,6 +58,14 @@ static seo_err open_checkpoint(export *e) {
     SEO_TRY(seo_ckpt_open(e->args->checkpoint, NULL, &e->ckpt));
     SEO_TRY(seo_path_join(path, seo_ckpt_path(e->ckpt), "config.yaml"));
     SEO_TRY(seo_config_load(path, NULL, 0, &e->config));
+    if (e->config.lora.rank > 0) {
+        err = SEO_FAIL(SEO_ERR_USAGE,
+                       "%s holds adapters (lora.rank) and not the parameters they belong to. Write "
+                       "both into one checkpoint and export that: seodang checkpoint merge %s "
+                       "--out DIR",
+                       seo_ckpt_path(e->ckpt), e->args->checkpoint);
+        goto done;
+    }
     SEO_TRY(seo_path_join(e->tokenizer_path, seo_ckpt_path(e->ckpt), "tokenizer.json"));
     SEO_TRY(seo_path_look(e->tokenizer_path, &kind));
     if (kind != SEO_PATH_NONE) SEO_TRY(seo_tokenizer_load(e->tokenizer_path, &e->tokenizer));
