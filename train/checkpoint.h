@@ -66,6 +66,9 @@ typedef struct seo_ckpt_state {
      * "": random ones. */
     char base_path[SEO_PATH_MAX];
     char base_hash[SEO_XXH128_HEX];
+    /* The same of the teacher that it learns from. "": none. */
+    char teacher_path[SEO_PATH_MAX];
+    char teacher_hash[SEO_XXH128_HEX];
     int64_t bad_in_row;  /* steps left out since the last good one */
     int64_t spike_count; /* of spike_window; what lies beyond is not saved */
     double

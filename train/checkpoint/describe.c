@@ -32,6 +32,10 @@ static void describe_text(const seo_ckpt *ckpt, seo_buf *out) {
     if (s->base_path[0] != '\0') {
         seo_buf_format(out, "  began from      %s (manifest %s)\n", s->base_path, s->base_hash);
     }
+    if (s->teacher_path[0] != '\0') {
+        seo_buf_format(out, "  teacher         %s (manifest %s)\n", s->teacher_path,
+                       s->teacher_hash);
+    }
     int64_t bytes = 0;
     for (int64_t i = 0; i < m->file_count; i++) bytes += m->files[i].digest.bytes;
     seo_buf_format(out, "  parts           %" PRId64 ", one for each rank that wrote; %s in all\n",
@@ -83,6 +87,8 @@ static void describe_json(const seo_ckpt *ckpt, seo_buf *out) {
     add_json_text(out, "tokenizer_sha256", s->tokenizer_sha256);
     add_json_text(out, "base_path", s->base_path);
     add_json_text(out, "base_xxh3_128", s->base_hash);
+    add_json_text(out, "teacher_path", s->teacher_path);
+    add_json_text(out, "teacher_xxh3_128", s->teacher_hash);
     seo_buf_text(out, "\"files\": [");
     for (int64_t i = 0; i < m->file_count; i++) {
         const seo_ckpt_file *f = &m->files[i];

@@ -75,6 +75,10 @@ static void write_state(seo_buf *out, const seo_ckpt_state *s) {
         add_text_member(out, "    ", "base_path", s->base_path);
         add_text_member(out, "    ", "base_xxh3_128", s->base_hash);
     }
+    if (s->teacher_path[0] != '\0') {
+        add_text_member(out, "    ", "teacher_path", s->teacher_path);
+        add_text_member(out, "    ", "teacher_xxh3_128", s->teacher_hash);
+    }
     seo_buf_format(out, "    \"tokenizer_sha256\": \"%s\"\n  },\n", s->tokenizer_sha256);
 }
 
@@ -242,19 +246,20 @@ static seo_err parse_spikes(const json_t *state, const char *path, seo_ckpt_stat
     return SEO_OK;
 }
 
-/* Of a run that began from another checkpoint. */
-static seo_err parse_base(const json_t *state, const char *path, seo_ckpt_state *s) {
+/* Another checkpoint that the run depends on, where it has one: where it lies, and the hash of its
+ * manifest. */
+static seo_err parse_other(const json_t *state, const char *path, const char *path_key,
+                           const char *hash_key, char out_path[SEO_PATH_MAX],
+                           char out_hash[SEO_XXH128_HEX]) {
     const char *text;
-    if (!json_object_get(state, "base_path")) return SEO_OK;
-    seo_err err = seo_json_string(state, path, "base_path", &text);
-    if (err == SEO_OK && (text[0] == '\0' || strlen(text) >= sizeof s->base_path)) {
-        err = SEO_FAIL(SEO_ERR_FORMAT, "%s: \"base_path\" is no path", path);
+    if (!json_object_get(state, path_key)) return SEO_OK;
+    seo_err err = seo_json_string(state, path, path_key, &text);
+    if (err == SEO_OK && (text[0] == '\0' || strlen(text) >= SEO_PATH_MAX)) {
+        err = SEO_FAIL(SEO_ERR_FORMAT, "%s: \"%s\" is no path", path, path_key);
     }
-    if (err == SEO_OK) memcpy(s->base_path, text, strlen(text) + 1);
-    if (err == SEO_OK) {
-        err = parse_hash(state, path, "base_xxh3_128", sizeof s->base_hash - 1, &text);
-    }
-    if (err == SEO_OK) memcpy(s->base_hash, text, sizeof s->base_hash);
+    if (err == SEO_OK) memcpy(out_path, text, strlen(text) + 1);
+    if (err == SEO_OK) err = parse_hash(state, path, hash_key, SEO_XXH128_HEX - 1, &text);
+    if (err == SEO_OK) memcpy(out_hash, text, SEO_XXH128_HEX);
     return err;
 }
 
@@ -275,7 +280,9 @@ static seo_err parse_state(const json_t *root, const char *path, int64_t version
     SEO_TRY(parse_known(state, path, "data_sha256", sizeof s->data_sha256 - 1, s->data_sha256));
     SEO_TRY(parse_known(state, path, "tokenizer_sha256", sizeof s->tokenizer_sha256 - 1,
                         s->tokenizer_sha256));
-    SEO_TRY(parse_base(state, path, s));
+    SEO_TRY(parse_other(state, path, "base_path", "base_xxh3_128", s->base_path, s->base_hash));
+    SEO_TRY(parse_other(state, path, "teacher_path", "teacher_xxh3_128", s->teacher_path,
+                        s->teacher_hash));
 done:
     return err;
 }

@@ -4,13 +4,15 @@
  *
  *   format "seodang-checkpoint", format_version 2, program
  *   state     step tokens seed loss_mean train_seconds skipped_steps bad_in_row spike_window
- *             precision config_hash data_sha256 tokenizer_sha256, and base_path base_xxh3_128 of a
- * run that began from another checkpoint; a float is {"value": for people, "bits": its IEEE 754
- * bits in hex}, the window an array of such bits, the seed a decimal string, because JSON readers
- * do not agree on 64-bit numbers parts     how many part files: one for each rank that wrote files
- * name, bytes, xxh3_128 of the whole, xxh3_64 of each block of block_bytes tensors   name, dtype,
- * shape, pieces: part, offset and count in elements, xxh3_128 of the data manifest_xxh3_128   the
- * hash of all the text before this last member's line
+ *             precision config_hash data_sha256 tokenizer_sha256; base_path base_xxh3_128 of a run
+ *             that began from another checkpoint, teacher_path teacher_xxh3_128 of one that learns
+ *             from it. A float is {"value": for people, "bits": its IEEE 754 bits in hex}, the
+ *             window an array of such bits, the seed a decimal string, because JSON readers do not
+ *             agree on 64-bit numbers
+ *   parts     how many part files: one for each rank that wrote
+ *   files     name, bytes, xxh3_128 of the whole, xxh3_64 of each block of block_bytes
+ *   tensors   name, dtype, shape, pieces: part, offset and count in elements, xxh3_128 of the data
+ *   manifest_xxh3_128   the hash of all the text before this last member's line
  *
  * Version 1 is read as well: it had one part, and neither bad_in_row nor spike_window.
  *
