@@ -186,6 +186,11 @@ void seo_metrics_write(seo_metrics *m, const seo_metrics_record *r) {
         add_number(&line, "token_loss", r->token_loss);
         add_number(&line, "label_loss", r->label_loss);
     }
+    if (r->taught) {
+        add_number(&line, "hard_loss", r->taught->hard);
+        add_number(&line, "soft_loss", r->taught->soft);
+        add_number(&line, "cosine_loss", r->taught->cosine);
+    }
     if (r->skipped) seo_buf_text(&line, ", \"skipped\": true");
     if (r->spike) seo_buf_text(&line, ", \"spike\": true");
     if (r->eval) add_eval(&line, r->eval);

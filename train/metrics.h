@@ -2,6 +2,7 @@
  *
  *   {"step": 1, "loss": 10.9, "loss_mean": 10.9, "grad_norm": 2.1, "lr": 6e-06, "tokens": 524288,
  *    "token_loss": ..., "label_loss": ...,   where the loss is the sum of two: see train/step.h
+ *    "hard_loss": ..., "soft_loss": ..., "cosine_loss": ...,   of a student (train/distill.h)
  *    "skipped": true,      where the update was left out
  *    "spike": true,        where the loss was found to be one (train.spike_sigma)
  *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,   where it was evaluated
@@ -34,6 +35,11 @@ typedef struct seo_metrics_eval {
     double loss, perplexity, bits_per_byte;
 } seo_metrics_eval;
 
+/* What a student's loss is made of; see seo_step_result. */
+typedef struct seo_metrics_taught {
+    double hard, soft, cosine;
+} seo_metrics_taught;
+
 /* How the ranks did, where they are several. */
 typedef struct seo_metrics_ranks {
     int32_t count, slowest;
@@ -45,7 +51,8 @@ typedef struct seo_metrics_ranks {
 typedef struct seo_metrics_record {
     int64_t step; /* 1 is the first */
     double loss, loss_mean, grad_norm, lr;
-    int64_t tokens; /* since the run's beginning */
+    int64_t tokens;                   /* since the run's beginning */
+    const seo_metrics_taught *taught; /* NULL without a teacher */
     bool skipped, spike;
     bool two_losses; /* tokens' and labels' */
     double token_loss, label_loss;

@@ -192,6 +192,8 @@ static seo_err still_ours(seo_run *run) {
 static void write_metrics(seo_run *run, const seo_step_result *r, double seconds) {
     if (!run->metrics) return;
     const seo_metrics_ranks ranks = ranks_of(r);
+    const seo_metrics_taught taught = {
+        .hard = r->hard_loss, .soft = r->soft_loss, .cosine = r->cosine_loss};
     seo_metrics_write(
         run->metrics,
         &(seo_metrics_record){.step = run->state.step,
@@ -200,6 +202,7 @@ static void write_metrics(seo_run *run, const seo_step_result *r, double seconds
                               .grad_norm = r->grad_norm,
                               .lr = r->lr,
                               .tokens = run->state.tokens,
+                              .taught = run->distill ? &taught : NULL,
                               .skipped = !r->finite || r->vetoed,
                               .spike = run->spike.found,
                               .two_losses = r->two_losses,

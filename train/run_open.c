@@ -202,6 +202,7 @@ static seo_err open_step(seo_run *run) {
                                            .optim = run->optim,
                                            .loader = run->loader,
                                            .parallel = run->parallel,
+                                           .distill = run->distill,
                                            .veto = seo_run_veto,
                                            .save_due = seo_run_save_due,
                                            .context = run},
@@ -283,6 +284,7 @@ static seo_err open_memory(seo_run *run) {
     SEO_TRY(seo_run_connect(run));
     SEO_TRY(seo_run_agree(run, "the model", seo_device_too_small(open_model(run))));
     SEO_TRY(seo_run_agree(run, "the loader", open_loader(run)));
+    SEO_TRY(seo_run_agree(run, "the teacher", seo_device_too_small(seo_run_open_distill(run))));
     SEO_TRY(seo_run_agree(run, "the step", seo_device_too_small(open_step(run))));
     seo_run_doing(run, "reading the checkpoint", true);
     SEO_TRY(seo_run_load(run));
@@ -301,11 +303,13 @@ seo_err seo_run_open(seo_run *run, const seo_train_args *args, bool *finished) {
     seo_config_hash(&run->config, run->state.config_hash);
     SEO_TRY(seo_run_find_checkpoint(run));
     SEO_TRY(seo_run_find_source(run));
+    SEO_TRY(seo_run_find_teacher(run));
     seo_run_doing(run, "opening the data", true);
     SEO_TRY(seo_run_agree(run, "the data", open_data(run)));
     SEO_TRY(same_data(run));
     SEO_TRY(seo_run_agree(run, "the data", seo_run_check_data(run)));
     SEO_TRY(seo_run_agree(run, "checkpoint.init_from", seo_run_check_source(run)));
+    SEO_TRY(seo_run_agree(run, "distill.teacher", seo_run_check_teacher(run)));
     if (run->state.step >= run->config.train.steps) {
         *finished = true;
         goto done;
@@ -321,6 +325,8 @@ void seo_run_close(seo_run *run) {
     seo_ckpt_writer_close(run->writer);
     seo_metrics_close(run->metrics);
     seo_step_close(run->step);
+    seo_distill_close(run->distill);
+    seo_model_close(run->teacher_model);
     seo_loader_close(run->loader);
     seo_restore_list_free(&run->tensors);
     seo_optim_close(run->optim);
@@ -332,6 +338,7 @@ void seo_run_close(seo_run *run) {
     for (int64_t d = 0; d < run->held_out_count; d++) seo_dataset_close(run->held_out[d]);
     seo_ckpt_close(run->resumed_from);
     seo_ckpt_close(run->source);
+    seo_teacher_close(run->teacher);
     seo_buf_free(&run->config_yaml);
     if (run->log_open) seo_log_file(NULL);
     if (run->dir_open) seo_run_dir_close(&run->dir);

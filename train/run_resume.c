@@ -137,6 +137,7 @@ static seo_err read_tensors(seo_run *run) {
     SEO_TRY(seo_restore_add(&run->tensors, "moment2", params, seo_optim_moment2(run->optim)));
     if (run->resumed_from) SEO_TRY(seo_restore_read(&run->tensors, run->resumed_from));
     SEO_TRY(seo_run_read_source(run));
+    SEO_TRY(seo_run_read_teacher(run));
 done:
     return err;
 }

@@ -7,6 +7,7 @@
 #include "data/loader.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/distill.h"
 #include "train/eval.h"
 #include "train/metrics.h"
 #include "train/models/model.h"
@@ -18,6 +19,7 @@
 #include "train/run_world.h"
 #include "train/spike.h"
 #include "train/step.h"
+#include "train/teacher.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,6 +65,8 @@ struct seo_run {
     seo_parallel *parallel;
     seo_optim *optim;
     seo_loader *loader;
+    seo_model *teacher_model; /* NULL, as distill: there is none */
+    seo_distill *distill;
     seo_step *step;
     seo_metrics *metrics;
     seo_ckpt_writer *writer;
@@ -71,6 +75,7 @@ struct seo_run {
     seo_ckpt *resumed_from; /* open until its tensors are read */
     char resumed_path[SEO_PATH_MAX];
     seo_ckpt *source;               /* checkpoint.init_from, likewise */
+    seo_teacher *teacher;           /* distill.teacher, likewise */
     seo_ckpt_state state;           /* after the last whole step */
     int32_t stop_signal, stop_rank; /* who asked the run to stop */
     int64_t saved_step;             /* of the last checkpoint that was asked for; -1: none */
@@ -102,6 +107,15 @@ seo_err seo_run_set_aside(const seo_run *run);
 seo_err seo_run_find_source(seo_run *run);
 seo_err seo_run_check_source(seo_run *run);
 seo_err seo_run_read_source(seo_run *run);
+
+/* run_teacher.c: of a run that learns from a teacher. Finds it, and sets what of the model follows
+ * from it (SEO_ERR_USAGE when it does not fit, or is not the one that the checkpoint learned from);
+ * compares its tokenizer with that of the data; takes its memory; reads what the student begins as.
+ * Each does nothing where there is no teacher. */
+seo_err seo_run_find_teacher(seo_run *run);
+seo_err seo_run_check_teacher(const seo_run *run);
+seo_err seo_run_open_distill(seo_run *run);
+seo_err seo_run_read_teacher(seo_run *run);
 
 /* run.c: what a step asks, see seo_step_args; the run is the context. */
 bool seo_run_veto(void *context, double loss);

@@ -26,6 +26,7 @@ struct seo_step {
     int64_t message_bytes;
     double *token_nats, *label_nats; /* of the global batch, by sequence */
     double *sequence_nats;           /* their sums */
+    seo_distill_sums *taught;        /* of a student, behind the labels' in a message; else NULL */
     seo_step_word *words;
     seo_comm_times seen; /* when the last step ended */
 };
@@ -88,6 +89,10 @@ static seo_err take_memory(seo_step *step) {
     if (!step->host_losses || !step->mine || !step->all || !step->token_nats || !step->words) {
         return SEO_FAIL(SEO_ERR_MEMORY, "the losses of %lld sequences", (long long)all);
     }
+    if (step->a.distill) {
+        step->taught = calloc((size_t)all, sizeof *step->taught);
+        if (!step->taught) return SEO_FAIL(SEO_ERR_MEMORY, "the losses of a student");
+    }
     step->label_nats = step->token_nats + all;
     step->sequence_nats = step->label_nats + all;
     return SEO_OK;
@@ -109,6 +114,9 @@ seo_err seo_step_open(const seo_step_args *args, seo_step **out) {
     step->shape = seo_model_loss_shape(&args->config->model);
     step->message_bytes = (int64_t)sizeof(seo_step_word) +
                           step->sequences * (1 + step->shape.label) * (int64_t)sizeof(double);
+    if (args->distill) {
+        step->message_bytes += step->sequences * (int64_t)sizeof(seo_distill_sums);
+    }
     SEO_TRY(check_batch(step));
     SEO_TRY(take_memory(step));
     *out = step;
@@ -130,6 +138,7 @@ void seo_step_close(seo_step *step) {
     free(step->all);
     free(step->token_nats);
     free(step->words);
+    free(step->taught);
     free(step);
 }
 
@@ -177,8 +186,12 @@ static seo_err one_pass(seo_step *step, int64_t number, const seo_batch *batch, 
     seo_err err = SEO_OK;
     pass.step = number;
     pass.groups = rows_of(batch->groups, index, batch->groups_stride);
+    if (step->a.distill) {
+        SEO_TRY(seo_distill_pass(step->a.distill, first, batch->total_sequences, &pass));
+    }
     if (step->a.parallel) SEO_TRY(seo_parallel_pass(step->a.parallel, index, &pass.hooks));
     SEO_TRY(seo_model_forward_backward(step->a.model, &pass));
+    if (step->a.distill) SEO_TRY(seo_distill_passed(step->a.distill));
     if (step->a.parallel) SEO_TRY(seo_parallel_passed(step->a.parallel, index));
 done:
     return err;
@@ -203,6 +216,13 @@ done:
     return err;
 }
 
+/* Where a message has what a student's losses are made of. */
+static seo_distill_sums *taught_in(const seo_step *step, char *message) {
+    const int64_t lists = 1 + step->shape.label;
+    char *at = message + sizeof(seo_step_word) + lists * step->sequences * (int64_t)sizeof(double);
+    return (seo_distill_sums *)(void *)at;
+}
+
 static seo_err sum_sequences(seo_step *step) {
     double *sums = (double *)(void *)(step->mine + sizeof(seo_step_word));
     const int64_t rows = step->shape.rows;
@@ -215,7 +235,8 @@ static seo_err sum_sequences(seo_step *step) {
         for (int64_t t = 0; t < rows; t++) sums[s] += (double)tokens[s * rows + t];
         if (step->shape.label) sums[step->sequences + s] = (double)labels[s];
     }
-    return SEO_OK;
+    if (!step->a.distill) return SEO_OK;
+    return seo_distill_read(step->a.distill, step->sequences, taught_in(step, step->mine));
 }
 
 static double waited_s(const seo_step *step) {
@@ -236,7 +257,11 @@ static seo_err exchange(seo_step *step, const seo_step_word *word) {
         memcpy(step->all, step->mine, (size_t)step->message_bytes);
     }
     for (int32_t r = 0; r < step->ranks; r++) {
-        const char *from = step->all + r * step->message_bytes;
+        char *from = step->all + r * step->message_bytes;
+        if (step->taught) {
+            memcpy(step->taught + r * step->sequences, taught_in(step, from),
+                   (size_t)step->sequences * sizeof *step->taught);
+        }
         memcpy(&step->words[r], from, sizeof *word);
         from += sizeof *word;
         memcpy(step->token_nats + r * step->sequences, from, bytes);
@@ -268,6 +293,24 @@ static seo_err compare_words(const seo_step *step) {
     return SEO_OK;
 }
 
+/* What a student learns besides: a mean over positions is one over sequences of what was divided by
+ * seq_len. Each sequence's part is added to its own sum, in nats of a token that counts. */
+static void add_taught(const seo_step *step, seo_step_result *out) {
+    const seo_distill_config *distill = &step->a.config->distill;
+    double hard = 0, cosine = 0;
+    for (int64_t s = out->sequence_count - 1; s >= 0; s--) {
+        hard += step->taught[s].hard;
+        cosine += step->taught[s].cosine;
+        step->sequence_nats[s] += step->taught[s].cosine;
+    }
+    if (out->batch.total_targets > 0) out->hard_loss = hard / (double)out->batch.total_targets;
+    out->cosine_loss = cosine / (double)out->batch.total_sequences;
+    if (distill->soft > 0) {
+        out->soft_loss = (out->token_loss - distill->hard * out->hard_loss) / distill->soft;
+    }
+    out->loss += out->cosine_loss;
+}
+
 /* Sums in the order of the batch, so that neither micro-batches nor ranks show in the last digit.
  */
 static void add_losses(const seo_step *step, seo_step_result *out) {
@@ -286,6 +329,7 @@ static void add_losses(const seo_step *step, seo_step_result *out) {
     }
     out->label_loss = labels / (double)out->batch.total_sequences;
     out->loss = weight * out->token_loss + out->label_loss;
+    if (step->taught) add_taught(step, out);
     out->two_losses = step->shape.rows > 0 && step->shape.label;
     out->sequence_nats = step->sequence_nats;
     out->sequence_losses = sequence_losses(step->a.config);

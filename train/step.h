@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "data/loader.h"
 #include "train/config.h"
+#include "train/distill.h"
 #include "train/models/model.h"
 #include "train/optim.h"
 
@@ -34,6 +35,7 @@ typedef struct seo_step_args {
     seo_optim *optim;
     seo_parallel *parallel; /* NULL: one rank, default mode. Joined by the optimizer */
     seo_loader *loader;     /* with the groups of train.micro_batch, or with none */
+    seo_distill *distill;   /* opt: the model is its student */
     /* Asked before the update of a finite step; true leaves it out. It decides from `loss` and from
      * what all ranks know alike. NULL: never. */
     bool (*veto)(void *context, double loss);
@@ -54,6 +56,10 @@ typedef struct seo_step_result {
      * class; likewise. The loss is what is trained: the sum of both (of a decoder that classifies
      * the tokens' counts model.lm_weight). */
     double loss, token_loss, label_loss;
+    /* Of a student what its loss is made of, without the weights but for the cosine's: against the
+     * text, against the teacher's probabilities, and of the hidden states (train/distill.h). Its
+     * token_loss is the weighted sum of the first two, its loss has all three. */
+    double hard_loss, soft_loss, cosine_loss;
     bool two_losses;  /* there are both */
     double grad_norm; /* before clipping */
     double lr;

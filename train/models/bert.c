@@ -130,6 +130,7 @@ static seo_err bert_params(void *state, seo_params *params) {
         SEO_TRY(seo_label_params(params, dense, classifies(b) ? "classify.out" : "next", k_std,
                                  &b->label));
     }
+    SEO_TRY(seo_family_projection(params, m, k_std));
     seo_stack_find_tail(params, &b->stack);
     b->embed_segment = seo_params_segment(params, b->embed.wte);
 done:

@@ -69,6 +69,16 @@ static inline seo_head_targets seo_family_targets(const seo_family_io *io, seo_t
         .score = io->teaching && io->teaching->score.chunk ? &io->teaching->score : NULL};
 }
 
+/* The row through which a student's hidden states are compared with a wider or narrower teacher's
+ * (train/distill.h), where there is one; before the segment behind the blocks is looked up. */
+static inline seo_err seo_family_projection(seo_params *params, const seo_model_config *config,
+                                            double std) {
+    int64_t row;
+    if (config->distill_width == 0) return SEO_OK;
+    return seo_scope_matrix(params, (seo_scope){.block = SEO_PARAM_NO_BLOCK}, "distill.proj.weight",
+                            config->distill_width, config->hidden_size, std, &row);
+}
+
 /* Losses of the hidden states, where the pass has them. */
 static inline seo_err seo_family_teach_hidden(const seo_family_io *io, const seo_pass *pass,
                                               const seo_tensor *hidden, const seo_tensor *dhidden) {

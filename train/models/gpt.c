@@ -101,6 +101,7 @@ static seo_err gpt_params(void *state, seo_params *params) {
     SEO_TRY(seo_stack_params(params, k_std, residual_std, &g->stack));
     if (classifies(g)) SEO_TRY(seo_label_params(params, NULL, "classify.out", k_std, &g->label));
     seo_head_tie(params, g->embed.wte, &g->head);
+    SEO_TRY(seo_family_projection(params, m, k_std));
     seo_stack_find_tail(params, &g->stack);
     g->embed_segment = seo_params_segment(params, g->embed.wte);
 done:
