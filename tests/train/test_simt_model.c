@@ -1,5 +1,6 @@
 /* The real CUDA kernels, run by the test layer, against the CPU backend: losses and gradients of a
- * small GPT-2 in f32 and bf16, with and without dropout; its update; its logits over a cache. */
+ * small GPT-2 in f32 and bf16, with and without dropout, of all or of adapters alone; its update;
+ * its logits over a cache. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +24,9 @@ enum { ROW_TOKENS = POSITIONS + 1 };
 
 /* Operators that one number passes through: eight a layer, the embedding, the last norm, the head
  * and the loss; as many again on the way back. And the longest of their sums. */
-enum { FORWARD_DEPTH = 8 * LAYERS + 4, DEPTH = 2 * FORWARD_DEPTH, LONGEST_SUM = 4 * WIDTH };
+enum { FORWARD_DEPTH = 8 * LAYERS + 4, LONGEST_SUM = 4 * WIDTH };
+/* An adapter puts three products and an addition beside each of a layer's four. */
+enum { ADAPTERS_DEPTH = 4 * 4 * LAYERS };
 
 /* Roundings go up as often as down, so n of them come to at most four times the root of n units
  * (Higham and Mary 2019, with a probability of being wrong below 1e-3 for a whole sum). */
@@ -59,7 +62,12 @@ typedef struct variant {
     seo_dtype storage;
     bool no_master;
     seo_recompute recompute;
+    int64_t adapter_rank; /* 0: all is trained */
 } variant;
+
+static double forward_depth(variant v) {
+    return FORWARD_DEPTH + (v.adapter_rank > 0 ? ADAPTERS_DEPTH : 0);
+}
 
 static const seo_optimizer_config k_adamw = {.lr = 1e-2,
                                              .bias_correction = true,
@@ -69,7 +77,7 @@ static const seo_optimizer_config k_adamw = {.lr = 1e-2,
                                              .weight_decay = 0.1,
                                              .clip = 1};
 
-static seo_model_config config_of(double dropout) {
+static seo_model_config config_of(variant v) {
     return (seo_model_config){.family = SEO_FAMILY_GPT2,
                               .num_layers = LAYERS,
                               .num_heads = 2,
@@ -78,7 +86,11 @@ static seo_model_config config_of(double dropout) {
                               .seq_len = POSITIONS,
                               .vocab_size = VOCAB,
                               .activation = SEO_GELU_TANH,
-                              .dropout = dropout,
+                              .dropout = v.dropout,
+                              .lora_rank = v.adapter_rank,
+                              .lora_alpha = 8,
+                              .lora_targets =
+                                  SEO_LORA_QKV | SEO_LORA_PROJ | SEO_LORA_FC | SEO_LORA_MLP_PROJ,
                               .norm_eps = 1e-5};
 }
 
@@ -101,7 +113,7 @@ static void enliven(seo_model *model) {
 }
 
 static void side_open(side *s, bool gpu, seo_model_mode mode, variant v) {
-    const seo_model_config config = config_of(v.dropout);
+    const seo_model_config config = config_of(v);
     *s = (side){0};
     if (gpu) {
         ok(seo_device_open_simt(NULL, &s->dev));
@@ -170,6 +182,7 @@ static void compare_grads(const side *cpu, const side *gpu, double bound) {
     for (int64_t row = 0; row < params->count; row++) {
         const seo_param *p = &params->items[row];
         const int64_t count = seo_param_elements(p);
+        if (p->frozen) continue;
         float *a = malloc((size_t)count * sizeof *a), *b = malloc((size_t)count * sizeof *b);
         double apart = 0, length = 0;
         ok(seo_model_get_grad(cpu->model, p->name, a, count));
@@ -212,9 +225,9 @@ static void gradients(void **state) {
     side_open(&gpu, true, SEO_MODEL_TRAIN, v);
     run_step(&cpu, tokens, 7);
     run_step(&gpu, tokens, 7);
-    const double bound = growth(v.storage, DEPTH);
+    const double bound = growth(v.storage, 2 * forward_depth(v));
     const double loss_bound =
-        growth(v.storage, FORWARD_DEPTH) * 2 * largest_logit(&cpu) / sqrt(ROWS);
+        growth(v.storage, forward_depth(v)) * 2 * largest_logit(&cpu) / sqrt(ROWS);
     const double apart = fabs(mean_loss(&cpu) - mean_loss(&gpu));
     print_message("loss %.6f, %.2g apart (bound %.2g); norm %.5f and %.5f\n", mean_loss(&cpu),
                   apart, loss_bound, cpu.norm, gpu.norm);
@@ -340,7 +353,7 @@ static void cache(void **state) {
         largest = fmax(largest, fabs((double)want[i]));
         apart = fmax(apart, fabs((double)want[i] - (double)got[i]));
     }
-    const double bound = growth(v.storage, FORWARD_DEPTH) * largest;
+    const double bound = growth(v.storage, forward_depth(v)) * largest;
     print_message("logits up to %.3f, %.2g apart (bound %.2g)\n", largest, apart, bound);
     assert_true(largest > 0 && apart <= bound);
     side_close(&cpu);
@@ -352,6 +365,7 @@ int main(void) {
     simt_options_get()->late_streams = 1;
     variant f32 = {0}, f32_masked = {.dropout = 0.25}, bf16 = {.storage = SEO_DTYPE_BF16};
     variant bf16_masked = {.dropout = 0.25, .storage = SEO_DTYPE_BF16};
+    variant adapters = {.storage = SEO_DTYPE_BF16, .adapter_rank = 8};
     variant stochastic = {.storage = SEO_DTYPE_BF16, .no_master = true};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(cache, &f32),
@@ -360,6 +374,8 @@ int main(void) {
         cmocka_unit_test_prestate(gradients, &f32_masked),
         cmocka_unit_test_prestate(gradients, &bf16),
         cmocka_unit_test_prestate(gradients, &bf16_masked),
+        cmocka_unit_test_prestate(cache, &adapters),
+        cmocka_unit_test_prestate(gradients, &adapters),
         cmocka_unit_test_prestate(course, &f32_masked),
         cmocka_unit_test_prestate(course, &bf16_masked),
         cmocka_unit_test_prestate(course, &stochastic),
