@@ -6,9 +6,9 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "data/bpe.h"
 #include "data/pair_count.h"
 #include "data/training_text.h"
+#include "data/vocabulary.h"
 
 /* Longer pieces come from runs and repeated passages and help nobody; GPT-2's longest has 128. */
 enum { PIECE_BYTES_MAX = 1024, LEAST_COUNT = 2 };
@@ -251,12 +251,12 @@ int64_t seo_special_vocab_min(seo_special_set set) {
     return 256 + (set == SEO_SPECIAL_ROBERTA ? ROBERTA_FIRST + 1 : 1);
 }
 
-static seo_err add_special(seo_bpe_builder *builder, int64_t id, const char *text) {
-    return seo_bpe_builder_special(builder, id, text, strlen(text));
+static seo_err add_special(seo_vocab_builder *builder, int64_t id, const char *text) {
+    return seo_vocab_builder_special(builder, id, text, strlen(text));
 }
 
 /* The special tokens around `piece_count` pieces; *first is the id of the first piece. */
-static seo_err add_special_set(seo_bpe_builder *builder, seo_special_set set, int64_t piece_count,
+static seo_err add_special_set(seo_vocab_builder *builder, seo_special_set set, int64_t piece_count,
                                int64_t *first) {
     static const char *const roberta[ROBERTA_FIRST] = {"<s>", "<pad>", "</s>", "<unk>"};
     *first = 0;
@@ -266,29 +266,29 @@ static seo_err add_special_set(seo_bpe_builder *builder, seo_special_set set, in
         if (err != SEO_OK) return err;
     }
     seo_err err = add_special(builder, *first + piece_count, "<mask>");
-    if (err == SEO_OK) seo_bpe_builder_strip_left(builder);
+    if (err == SEO_OK) seo_vocab_builder_strip_left(builder);
     return err;
 }
 
 static seo_err build(const trainer *t, seo_special_set special, seo_tokenizer **out) {
     seo_err err = SEO_OK;
-    seo_bpe_builder builder = {0};
+    seo_vocab_builder builder = {0};
     int64_t piece_count = 256 + t->merge_count, first = 0;
     SEO_TRY(add_special_set(&builder, special, piece_count, &first));
     for (int64_t i = 0; i < piece_count; i++) {
-        SEO_TRY(seo_bpe_builder_piece(&builder, first + i, t->pieces.data + t->offsets[i],
-                                      (size_t)t->lengths[i]));
+        SEO_TRY(seo_vocab_builder_piece(&builder, first + i, t->pieces.data + t->offsets[i],
+                                        (size_t)t->lengths[i]));
     }
-    SEO_TRY(seo_bpe_builder_index(&builder));
+    SEO_TRY(seo_vocab_builder_index(&builder));
     for (int64_t i = 0; i < t->merge_count; i++) {
         int64_t left = (int64_t)(t->merges[i] >> 32), right = (int64_t)(uint32_t)t->merges[i];
-        SEO_TRY(seo_bpe_builder_merge(&builder, t->pieces.data + t->offsets[left],
-                                      (size_t)t->lengths[left], t->pieces.data + t->offsets[right],
-                                      (size_t)t->lengths[right]));
+        SEO_TRY(seo_vocab_builder_merge(
+            &builder, t->pieces.data + t->offsets[left], (size_t)t->lengths[left],
+            t->pieces.data + t->offsets[right], (size_t)t->lengths[right]));
     }
-    SEO_TRY(seo_bpe_builder_finish(&builder, out));
+    SEO_TRY(seo_vocab_builder_finish(&builder, out));
 done:
-    seo_bpe_builder_free(&builder);
+    seo_vocab_builder_free(&builder);
     return err;
 }
 

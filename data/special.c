@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "data/bpe.h"
+#include "data/vocabulary.h"
 
 enum { NAMES_MAX = 3 };
 

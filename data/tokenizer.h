@@ -1,13 +1,19 @@
-/* A tokenizer: bytes <-> ids. Byte-level BPE with GPT-2's pre-tokenizer; zero merges is a plain
- * byte tokenizer.
+/* A tokenizer: text <-> ids. There are two kinds.
  *
- * Invalid UTF-8: every byte of an invalid sequence is a code point of its own class "other" to the
- * pre-tokenizer and keeps its byte value, so that any byte string round-trips exactly. Special
- * tokens in raw text are text, unless asked for.
+ * Byte-level BPE with GPT-2's pre-tokenizer; zero merges is a plain byte tokenizer. Invalid UTF-8:
+ * every byte of an invalid sequence is a code point of its own class "other" to the pre-tokenizer
+ * and keeps its byte value, so that any byte string round-trips exactly.
  *
- * Files read: Hugging Face tokenizer.json (byte-level BPE); GPT-2's encoder.json + vocab.bpe.
- * Written: tokenizer.json. A loaded tokenizer is immutable and may be used by many threads; each
- * encoding thread has its own seo_encoder. */
+ * WordPiece with BERT's basic text rules (data/basic_text.h): the longest pieces from the left,
+ * those inside a word spelled with ## in front; a word that cannot be spelled, or is longer than
+ * rules.characters_max, is [UNK]. Text does not round-trip. Invalid UTF-8: every byte of an invalid
+ * sequence is dropped, as control characters are.
+ *
+ * Special tokens in raw text are text, unless asked for.
+ *
+ * Files read: Hugging Face tokenizer.json of either kind; GPT-2's encoder.json + vocab.bpe; BERT's
+ * vocab.txt. Written: tokenizer.json. A loaded tokenizer is immutable and may be used by many
+ * threads; each encoding thread has its own seo_encoder. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,15 +31,32 @@ extern "C" {
 typedef struct seo_tokenizer seo_tokenizer;
 typedef struct seo_encoder seo_encoder;
 
+typedef enum seo_tokenizer_kind { SEO_TOKENIZER_BPE, SEO_TOKENIZER_WORDPIECE } seo_tokenizer_kind;
+
+/* How WordPiece treats a text before it cuts words into pieces; data/basic_text.h says what each
+ * does. */
+typedef struct seo_wordpiece_rules {
+    bool lower_case, strip_accents;
+    bool chinese;           /* each Chinese character is a word */
+    int32_t characters_max; /* longer words are [UNK] */
+} seo_wordpiece_rules;
+enum { SEO_WORDPIECE_CHARACTERS_MAX = 100 }; /* BERT's */
+
 seo_err seo_tokenizer_load(const char *path, seo_tokenizer **out);
 /* The same from memory; `name` stands in messages for the path. */
 seo_err seo_tokenizer_parse(const char *name, const char *text, size_t bytes, seo_tokenizer **out);
 seo_err seo_tokenizer_load_gpt2(const char *encoder_json, const char *vocab_bpe,
                                 seo_tokenizer **out);
+/* BERT's vocab.txt, a piece a line. The file does not say whether it is an uncased model's. */
+seo_err seo_tokenizer_load_bert(const char *vocab_txt, bool cased, seo_tokenizer **out);
+seo_err seo_tokenizer_parse_bert(const char *name, const char *text, size_t bytes, bool cased,
+                                 seo_tokenizer **out);
 seo_err seo_tokenizer_save(const seo_tokenizer *tok, const char *path);
 void seo_tokenizer_free(seo_tokenizer *tok);
 
-int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok); /* largest id + 1 */
+seo_tokenizer_kind seo_tokenizer_kind_of(const seo_tokenizer *tok);
+seo_wordpiece_rules seo_tokenizer_rules(const seo_tokenizer *tok); /* zeros for BPE */
+int64_t seo_tokenizer_vocab_size(const seo_tokenizer *tok);        /* largest id + 1 */
 int64_t seo_tokenizer_merge_count(const seo_tokenizer *tok);
 
 /* What a special token is for. Names decide: <|endoftext|> ends texts; RoBERTa has <s> (BOS, CLS),
@@ -61,7 +84,8 @@ seo_err seo_tokenizer_special_id(const seo_tokenizer *tok, const char *text, int
  * from. */
 const char *seo_tokenizer_sha256(const seo_tokenizer *tok);
 
-/* The bytes of one id; false when there is no such id. Special tokens give their text. */
+/* The bytes of one id, as the vocabulary has them (WordPiece with its ##); false when there is no
+ * such id. Special tokens give their text. */
 bool seo_tokenizer_piece(const seo_tokenizer *tok, int32_t id, const unsigned char **bytes,
                          size_t *count);
 bool seo_tokenizer_is_special(const seo_tokenizer *tok, int32_t id);
@@ -83,8 +107,11 @@ void seo_ids_free(seo_ids *ids);
 seo_err seo_encode(seo_encoder *enc, const void *text, size_t bytes, bool with_special,
                    seo_ids *out);
 
-/* Appends the bytes of ids[0..count). An id that the vocabulary lacks is SEO_ERR_FORMAT. */
+/* Appends the text of ids[0..count). WordPiece: a space between words, none before . , ? and !, and
+ * pieces with ## join what is before them. An id that the vocabulary lacks is SEO_ERR_FORMAT. */
 seo_err seo_decode(const seo_tokenizer *tok, const int32_t *ids, int64_t count, seo_buf *out);
+/* The same for one id of a text; `first` when nothing of the text is before it. */
+seo_err seo_decode_one(const seo_tokenizer *tok, int32_t id, bool first, seo_buf *out);
 
 #ifdef __cplusplus
 }

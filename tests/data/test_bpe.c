@@ -14,8 +14,8 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "data/bpe.h"
 #include "data/pretoken.h"
+#include "data/vocabulary.h"
 #include "text_maker.h"
 
 /* A small vocabulary whose merges tie, overlap and chain. */
@@ -25,32 +25,32 @@ static const char *const small_merges[][2] = {
     {"\xC3", "\xA9"}, {"e", "\xC3\xA9"}, {"=", "="}, {"==", "=="},  {"====", "===="}};
 
 static seo_tokenizer *small_tokenizer(void) {
-    seo_bpe_builder builder = {0};
+    seo_vocab_builder builder = {0};
     for (int byte = 0; byte < 256; byte++) {
         unsigned char one = (unsigned char)byte;
-        assert_int_equal(seo_bpe_builder_piece(&builder, byte, &one, 1), SEO_OK);
+        assert_int_equal(seo_vocab_builder_piece(&builder, byte, &one, 1), SEO_OK);
     }
     int64_t count = SEO_COUNT_OF(small_merges);
     for (int64_t i = 0; i < count; i++) {
         char whole[16];
         snprintf(whole, sizeof whole, "%s%s", small_merges[i][0], small_merges[i][1]);
-        assert_int_equal(seo_bpe_builder_piece(&builder, 256 + i, whole, strlen(whole)), SEO_OK);
+        assert_int_equal(seo_vocab_builder_piece(&builder, 256 + i, whole, strlen(whole)), SEO_OK);
     }
     const char *specials[] = {SEO_EOT_TEXT, "<|end", "<|end|>"};
     for (int64_t i = 0; i < SEO_COUNT_OF(specials); i++) {
         int64_t id = 256 + count + i;
-        assert_int_equal(seo_bpe_builder_special(&builder, id, specials[i], strlen(specials[i])),
+        assert_int_equal(seo_vocab_builder_special(&builder, id, specials[i], strlen(specials[i])),
                          SEO_OK);
     }
-    assert_int_equal(seo_bpe_builder_index(&builder), SEO_OK);
+    assert_int_equal(seo_vocab_builder_index(&builder), SEO_OK);
     for (int64_t i = 0; i < count; i++) {
         const char *left = small_merges[i][0], *right = small_merges[i][1];
-        assert_int_equal(seo_bpe_builder_merge(&builder, left, strlen(left), right, strlen(right)),
-                         SEO_OK);
+        assert_int_equal(
+            seo_vocab_builder_merge(&builder, left, strlen(left), right, strlen(right)), SEO_OK);
     }
     seo_tokenizer *tok = NULL;
-    assert_int_equal(seo_bpe_builder_finish(&builder, &tok), SEO_OK);
-    seo_bpe_builder_free(&builder);
+    assert_int_equal(seo_vocab_builder_finish(&builder, &tok), SEO_OK);
+    seo_vocab_builder_free(&builder);
     return tok;
 }
 

@@ -14,9 +14,9 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "data/bpe.h"
 #include "data/bpe_train.h"
 #include "data/pretoken.h"
+#include "data/vocabulary.h"
 #include "text_maker.h"
 
 /* ---- the definition: all words of the text, recounted for every merge ---- */

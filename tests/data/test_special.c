@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "data/bpe.h"
 #include "data/bpe_train.h"
+#include "data/vocabulary.h"
 
 #define GOLDEN(name) SEO_SOURCE_DIR "/tests/golden/" name
 

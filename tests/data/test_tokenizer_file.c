@@ -198,7 +198,8 @@ static void each_foreign_thing_is_named(void **state) {
     static const struct {
         const char *place, *json, *expected;
     } cases[] = {
-        {"model.type", "\"WordPiece\"", "WordPiece"},
+        {"model.type", "\"WordPiece\"", "'##'"},
+        {"model.type", "\"WordLevel\"", "WordLevel"},
         {"model.type", "\"Unigram\"", "Unigram"},
         {"model.type", "7", "model.type"},
         {"model", "[]", "model"},

@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/text.h"
-#include "data/bpe.h"
 #include "data/tokenizer.h"
+#include "data/vocabulary.h"
 
 static void round_trip(const seo_tokenizer *tok, const uint8_t *data, size_t size) {
     for (int with_special = 0; with_special < 2; with_special++) {

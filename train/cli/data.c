@@ -111,19 +111,23 @@ done:
     return seo_cli_exit(err);
 }
 
-/* Writes the text of tokens[0..count) without its special tokens. */
+/* Writes the text of tokens[0..count) without its special tokens; *first when a document begins.
+ * WordPiece keeps no line feeds, so that there a document ends with one. */
 static seo_err print_tokens(const seo_tokenizer *tok, const int32_t *tokens, int64_t count,
-                            seo_buf *out) {
+                            bool *first, seo_buf *out) {
+    const bool lines = seo_tokenizer_kind_of(tok) == SEO_TOKENIZER_WORDPIECE;
     seo_buf_clear(out);
     for (int64_t i = 0; i < count; i++) {
-        const unsigned char *bytes = NULL;
-        size_t length = 0;
-        if (seo_tokenizer_is_special(tok, tokens[i])) continue;
-        if (!seo_tokenizer_piece(tok, tokens[i], &bytes, &length)) {
-            return SEO_FAIL(SEO_ERR_FORMAT, "token %d is not in the dataset's tokenizer",
-                            tokens[i]);
+        const bool special = seo_tokenizer_is_special(tok, tokens[i]);
+        if (special && lines && tokens[i] == seo_tokenizer_role(tok, SEO_ROLE_UNK)) {
+            seo_buf_text(out, *first ? "[UNK]" : " [UNK]");
+        } else if (special) {
+            if (lines && tokens[i] == seo_tokenizer_eot(tok)) seo_buf_text(out, "\n");
+        } else {
+            const seo_err err = seo_decode_one(tok, tokens[i], *first, out);
+            if (err != SEO_OK) return seo_err_context(err, "the dataset's tokenizer");
         }
-        seo_buf_add(out, bytes, length);
+        *first = special && tokens[i] == seo_tokenizer_eot(tok);
     }
     seo_err err = seo_buf_check(out);
     if (err == SEO_OK && out->bytes > 0) err = seo_cli_print(out->data, (int64_t)out->bytes);
@@ -136,6 +140,7 @@ static seo_err print_split(const char *folder, const char *split) {
     seo_tokenizer *tok = NULL;
     seo_dataset *ds = NULL;
     seo_buf out = {0};
+    bool first = true;
     int32_t *tokens = malloc(TEXT_TOKENS * sizeof *tokens);
     if (!tokens) return SEO_FAIL(SEO_ERR_MEMORY, "a token buffer");
     SEO_TRY(seo_path_join(path, folder, SEO_TOKENIZER_NAME));
@@ -150,7 +155,7 @@ static seo_err print_split(const char *folder, const char *split) {
     for (int64_t at = 0; at < info.token_count; at += TEXT_TOKENS) {
         const int64_t count = seo_min_i64(TEXT_TOKENS, info.token_count - at);
         SEO_TRY(seo_dataset_read(ds, at, count, tokens));
-        SEO_TRY(print_tokens(tok, tokens, count, &out));
+        SEO_TRY(print_tokens(tok, tokens, count, &first, &out));
     }
 done:
     free(tokens);

@@ -79,7 +79,14 @@ static seo_err add_token(writing *w, int32_t id) {
     const unsigned char *bytes = NULL;
     size_t count = 0;
     if (seo_tokenizer_piece(w->tokenizer, id, &bytes, &count)) {
-        seo_utf8_stream_add(&w->stream, bytes, (int64_t)count, &w->fresh);
+        seo_buf text = {0};
+        const bool first = w->prompt.count == 0 && w->ids.count == 1;
+        const seo_err err = seo_decode_one(w->tokenizer, id, first, &text);
+        if (err == SEO_OK) {
+            seo_utf8_stream_add(&w->stream, text.data, (int64_t)text.bytes, &w->fresh);
+        }
+        seo_buf_free(&text);
+        if (err != SEO_OK) return err;
     }
     return print_fresh(w);
 }

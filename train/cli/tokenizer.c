@@ -136,17 +136,30 @@ done:
     return seo_cli_exit(err);
 }
 
-static seo_err load_foreign(const seo_cli_list *paths, const char *kind, seo_tokenizer **out) {
-    if (strcmp(kind, "gpt2") != 0) {
-        if (paths->count != 1) {
-            return SEO_FAIL(SEO_ERR_USAGE, "--hf wants one file, tokenizer.json");
-        }
-        return seo_tokenizer_load(paths->items[0], out);
+/* What `tokenizer convert` reads. */
+typedef struct foreign {
+    bool gpt2, hugging_face, bert, cased;
+} foreign;
+
+static seo_err load_foreign(const foreign *kind, const seo_cli_list *paths, seo_tokenizer **out) {
+    if (kind->gpt2 + kind->hugging_face + kind->bert != 1) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "tokenizer convert: say --gpt2, --bert or --hf, one of them");
     }
-    if (paths->count != 2) {
+    if (kind->cased && !kind->bert) {
+        return SEO_FAIL(SEO_ERR_USAGE, "--cased goes with --bert; other files say it themselves");
+    }
+    if (kind->gpt2) {
+        if (paths->count == 2)
+            return seo_tokenizer_load_gpt2(paths->items[0], paths->items[1], out);
         return SEO_FAIL(SEO_ERR_USAGE, "--gpt2 wants two files, encoder.json and vocab.bpe");
     }
-    return seo_tokenizer_load_gpt2(paths->items[0], paths->items[1], out);
+    if (paths->count != 1) {
+        return SEO_FAIL(SEO_ERR_USAGE, "%s wants one file, %s", kind->bert ? "--bert" : "--hf",
+                        kind->bert ? "vocab.txt" : "tokenizer.json");
+    }
+    return kind->bert ? seo_tokenizer_load_bert(paths->items[0], kind->cased, out)
+                      : seo_tokenizer_load(paths->items[0], out);
 }
 
 static int convert_verb(int argc, char **argv) {
@@ -156,20 +169,30 @@ static int convert_verb(int argc, char **argv) {
         .summary = "Writes a vocabulary that others made as tokenizer.json, one spelling for "
                    "equal ones.",
         .example = "seodang tokenizer convert --gpt2 encoder.json vocab.bpe --out gpt2.json\n"
+                   "seodang tokenizer convert --bert vocab.txt --out bert.json\n"
                    "seodang tokenizer convert --hf tokenizer.json --out same.json",
         .operands_min = 1,
         .operands_max = 2};
     const char *out = NULL;
-    bool gpt2 = false, hugging_face = false, helped = false;
+    foreign kind = {0};
+    bool helped = false;
     const seo_cli_option options[] = {
         {.name = "gpt2",
          .type = SEO_CLI_FLAG,
-         .value = &gpt2,
+         .value = &kind.gpt2,
          .help = "the files are GPT-2's encoder.json and vocab.bpe"},
+        {.name = "bert",
+         .type = SEO_CLI_FLAG,
+         .value = &kind.bert,
+         .help = "the file is BERT's vocab.txt, of an uncased model"},
+        {.name = "cased",
+         .type = SEO_CLI_FLAG,
+         .value = &kind.cased,
+         .help = "with --bert: of a cased model, which keeps case and accents"},
         {.name = "hf",
          .type = SEO_CLI_FLAG,
-         .value = &hugging_face,
-         .help = "the file is a Hugging Face tokenizer.json (byte-level BPE)"},
+         .value = &kind.hugging_face,
+         .help = "the file is a Hugging Face tokenizer.json (byte-level BPE or WordPiece)"},
         {.name = "out",
          .type = SEO_CLI_TEXT,
          .value = &out,
@@ -181,11 +204,7 @@ static int convert_verb(int argc, char **argv) {
     seo_tokenizer *tok = NULL;
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
     if (helped) goto done;
-    if (gpt2 == hugging_face) {
-        err = SEO_FAIL(SEO_ERR_USAGE, "tokenizer convert: say --gpt2 or --hf, one of them");
-        goto done;
-    }
-    SEO_TRY(load_foreign(&paths, gpt2 ? "gpt2" : "hf", &tok));
+    SEO_TRY(load_foreign(&kind, &paths, &tok));
     SEO_TRY(seo_tokenizer_save(tok, out));
     seo_info("%s: %lld ids, sha256 %.16s", out, (long long)seo_tokenizer_vocab_size(tok),
              seo_tokenizer_sha256(tok));
@@ -207,6 +226,20 @@ static void add_specials(const seo_tokenizer *tok, seo_buf *out) {
     }
 }
 
+static void add_kind(const seo_tokenizer *tok, seo_buf *out) {
+    if (seo_tokenizer_kind_of(tok) == SEO_TOKENIZER_BPE) {
+        seo_buf_text(out, "kind           byte-level BPE, GPT-2's words\n");
+        return;
+    }
+    seo_wordpiece_rules rules = seo_tokenizer_rules(tok);
+    seo_buf_format(out,
+                   "kind           WordPiece, BERT's words: %s, accents %s, Chinese characters %s, "
+                   "at most %d characters\n",
+                   rules.lower_case ? "lower case" : "cased",
+                   rules.strip_accents ? "stripped" : "kept", rules.chinese ? "alone" : "in words",
+                   rules.characters_max);
+}
+
 static void describe(const char *path, const seo_tokenizer *tok, seo_buf *out) {
     char ids[SEO_SHORT_TEXT], merges[SEO_SHORT_TEXT];
     size_t longest = 0;
@@ -220,10 +253,14 @@ static void describe(const char *path, const seo_tokenizer *tok, seo_buf *out) {
         longest_id = id;
     }
     seo_buf_format(out, "file           %s\n", path);
-    seo_buf_text(out, "kind           byte-level BPE, GPT-2's words\n");
-    seo_buf_format(out, "vocabulary     %s ids, %s merges\n",
-                   seo_format_count(ids, seo_tokenizer_vocab_size(tok)),
-                   seo_format_count(merges, seo_tokenizer_merge_count(tok)));
+    add_kind(tok, out);
+    seo_buf_format(out, "vocabulary     %s ids",
+                   seo_format_count(ids, seo_tokenizer_vocab_size(tok)));
+    if (seo_tokenizer_kind_of(tok) == SEO_TOKENIZER_BPE) {
+        seo_buf_format(out, ", %s merges",
+                       seo_format_count(merges, seo_tokenizer_merge_count(tok)));
+    }
+    seo_buf_text(out, "\n");
     add_specials(tok, out);
     seo_buf_format(out, "longest piece  %zu bytes, id %d\n", longest, longest_id);
     seo_buf_format(out, "sha256         %s\n", seo_tokenizer_sha256(tok));
@@ -235,18 +272,33 @@ static int inspect_verb(int argc, char **argv) {
         .operands = "TOKENIZER",
         .summary = "Shows what a tokenizer.json holds. The sha256 is that of its canonical "
                    "spelling and names the tokenizer in shards and checkpoints.",
-        .example = "seodang tokenizer inspect gpt2.json",
+        .example = "seodang tokenizer inspect gpt2.json\n"
+                   "seodang tokenizer inspect --token '[MASK]' bert.json",
         .operands_min = 1,
         .operands_max = 1};
     bool helped = false;
+    const char *token = NULL;
+    const seo_cli_option options[] = {{.name = "token",
+                                       .type = SEO_CLI_TEXT,
+                                       .value = &token,
+                                       .operand = "TEXT",
+                                       .help = "prints the id of this special token only"}};
     seo_err err = SEO_OK;
     seo_cli_list paths = {0};
     seo_tokenizer *tok = NULL;
     seo_buf out = {0};
-    SEO_TRY(seo_cli_parse(&command, NULL, 0, argc, argv, &paths, &helped));
+    int32_t id = 0;
+    SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
     if (helped) goto done;
     SEO_TRY(seo_tokenizer_load(paths.items[0], &tok));
-    describe(paths.items[0], tok, &out);
+    if (token != NULL) {
+        err = seo_tokenizer_special_id(tok, token, &id);
+        if (err != SEO_OK) seo_err_context(err, "%s", paths.items[0]);
+        if (err != SEO_OK) goto done;
+        seo_buf_format(&out, "%d\n", id);
+    } else {
+        describe(paths.items[0], tok, &out);
+    }
     SEO_TRY(seo_buf_check(&out));
     SEO_TRY(seo_cli_print(out.data, (int64_t)out.bytes));
 done:

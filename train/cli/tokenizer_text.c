@@ -211,6 +211,7 @@ done:
 
 static seo_err decode_line(task *t, const char *line, size_t bytes) {
     const char *p = line, *end = line + bytes;
+    bool first = true;
     while (p < end) {
         p += strspn(p, " \t\r");
         if (p == end) break;
@@ -222,8 +223,9 @@ static seo_err decode_line(task *t, const char *line, size_t bytes) {
                             t->line, p - line + 1, p);
         }
         int32_t item = (int32_t)id;
-        seo_err err = seo_decode(t->tok, &item, 1, &t->out);
+        seo_err err = seo_decode_one(t->tok, item, first, &t->out);
         if (err != SEO_OK) return seo_err_context(err, "%s:%" PRId64, t->name, t->line);
+        first = false;
         p = stop;
     }
     return flush(t, false);
@@ -248,7 +250,7 @@ static seo_err decode_json_line(task *t, const char *line, size_t bytes) {
             goto done;
         }
         int32_t one = (int32_t)id;
-        err = seo_decode(t->tok, &one, 1, &t->text);
+        err = seo_decode_one(t->tok, one, i == 0, &t->text);
         if (err != SEO_OK) seo_err_context(err, "%s:%" PRId64, t->name, t->line);
         if (err != SEO_OK) goto done;
     }

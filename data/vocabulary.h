@@ -1,6 +1,6 @@
 /* The inside of a tokenizer, for data/ only: pieces, merges, and the builder through which every
- * reader and the trainer make one. The builder is where a vocabulary is checked; nothing that comes
- * out of it needs checking again.
+ * reader and the trainers make one. The builder is where a vocabulary is checked; nothing that
+ * comes out of it needs checking again. WordPiece has no merges but a trie (data/wordpiece.h).
  *
  * Byte-pair encoding (Sennrich et al. 2016, on bytes as in Radford et al. 2019): a word starts as
  * its bytes; the neighbouring pair of the lowest rank, the leftmost of equals, is merged until no
@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "data/tokenizer.h"
+#include "data/wordpiece.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,7 +42,10 @@ typedef struct seo_pair_table {
 } seo_pair_table;
 
 struct seo_tokenizer {
-    seo_buf bytes; /* of all pieces, end to end */
+    seo_tokenizer_kind kind;
+    seo_wordpiece_rules rules; /* WordPiece */
+    seo_trie trie;             /* WordPiece */
+    seo_buf bytes;             /* of all pieces, end to end */
     seo_piece *pieces;
     int64_t id_count; /* largest id + 1; ids in between may be missing */
     seo_merge *merges;
@@ -66,29 +70,33 @@ static inline int32_t seo_pair_rank(const seo_pair_table *t, int32_t left, int32
     return t->ranks[at];
 }
 
-/* Collects a vocabulary. Zero-initialise; seo_bpe_builder_free after success and failure alike. */
-typedef struct seo_bpe_builder {
+/* Collects a vocabulary. Zero-initialise; seo_vocab_builder_free after success and failure alike.
+ */
+typedef struct seo_vocab_builder {
+    seo_tokenizer_kind kind;
+    seo_wordpiece_rules rules; /* WordPiece */
     seo_tokenizer *tok;
-    struct seo_bpe_entry *entries;
+    struct seo_vocab_entry *entries;
     int64_t entry_count, entry_capacity, merge_capacity;
     int32_t *index; /* open hash table of ordinary pieces: id + 1, 0 is empty */
     uint64_t index_mask;
-} seo_bpe_builder;
+} seo_vocab_builder;
 
 /* First all pieces, in any order. */
-seo_err seo_bpe_builder_piece(seo_bpe_builder *b, int64_t id, const void *bytes, size_t count);
-seo_err seo_bpe_builder_special(seo_bpe_builder *b, int64_t id, const char *text, size_t count);
+seo_err seo_vocab_builder_piece(seo_vocab_builder *b, int64_t id, const void *bytes, size_t count);
+seo_err seo_vocab_builder_special(seo_vocab_builder *b, int64_t id, const char *text, size_t count);
 /* The special token just given takes the white space before it with it, as RoBERTa's <mask>. */
-void seo_bpe_builder_strip_left(seo_bpe_builder *b);
-/* Then once: every id given once, every ordinary piece once, all 256 bytes there, and ids so dense
- * that a table of them is no larger than the file deserves. */
-seo_err seo_bpe_builder_index(seo_bpe_builder *b);
-/* Then the merges in the order of their ranks. Both parts and the whole must be ordinary pieces. */
-seo_err seo_bpe_builder_merge(seo_bpe_builder *b, const void *left, size_t left_bytes,
-                              const void *right, size_t right_bytes);
-/* Then the tokenizer, with its hash. */
-seo_err seo_bpe_builder_finish(seo_bpe_builder *b, seo_tokenizer **out);
-void seo_bpe_builder_free(seo_bpe_builder *b);
+void seo_vocab_builder_strip_left(seo_vocab_builder *b);
+/* Then once: every id given once, every ordinary piece once, for BPE all 256 bytes there, and ids
+ * so dense that a table of them is no larger than the file deserves. */
+seo_err seo_vocab_builder_index(seo_vocab_builder *b);
+/* Then, for BPE, the merges in the order of their ranks. Both parts and the whole must be ordinary
+ * pieces. */
+seo_err seo_vocab_builder_merge(seo_vocab_builder *b, const void *left, size_t left_bytes,
+                                const void *right, size_t right_bytes);
+/* Then the tokenizer, with its hash. WordPiece needs an unknown token. */
+seo_err seo_vocab_builder_finish(seo_vocab_builder *b, seo_tokenizer **out);
+void seo_vocab_builder_free(seo_vocab_builder *b);
 
 /* Fills specials, special_first and roles from the pieces; two ids of one text are refused. */
 seo_err seo_tokenizer_index_specials(seo_tokenizer *tok);

@@ -1,4 +1,4 @@
-#include "data/bpe.h"
+#include "data/vocabulary.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 /* Limits of what a file may ask for. */
 enum { PIECE_BYTES_MAX = 1 << 20, SPARE_IDS = 1 << 16 };
 
-typedef struct seo_bpe_entry {
+typedef struct seo_vocab_entry {
     int64_t offset;
     int32_t id, bytes;
     bool special, strips_left;
@@ -30,15 +30,21 @@ static seo_err grow(void **items, int64_t count, int64_t *capacity, size_t size)
     return SEO_OK;
 }
 
-/* A piece as a message shows it: in the byte-level alphabet, shortened. */
-static const char *show(const void *bytes, size_t count, seo_buf *text) {
+/* A piece as a message shows it: as its file spells it, shortened. */
+static const char *show(const seo_vocab_builder *b, const void *bytes, size_t count,
+                        seo_buf *text) {
+    size_t shown = count < 60 ? count : 60;
     seo_buf_clear(text);
-    seo_byte_level_spell(text, bytes, count < 60 ? count : 60);
+    if (b->kind == SEO_TOKENIZER_BPE) {
+        seo_byte_level_spell(text, bytes, shown);
+    } else {
+        seo_buf_add(text, bytes, shown);
+    }
     if (count > 60) seo_buf_text(text, "...");
     return text->data != NULL ? text->data : "";
 }
 
-static seo_err add_entry(seo_bpe_builder *b, int64_t id, const void *bytes, size_t count) {
+static seo_err add_entry(seo_vocab_builder *b, int64_t id, const void *bytes, size_t count) {
     if (b->tok == NULL) b->tok = calloc(1, sizeof *b->tok);
     if (b->tok == NULL) return no_memory();
     if (id < 0 || id > INT32_MAX - 1) {
@@ -58,17 +64,18 @@ static seo_err add_entry(seo_bpe_builder *b, int64_t id, const void *bytes, size
     return seo_buf_check(&b->tok->bytes);
 }
 
-seo_err seo_bpe_builder_piece(seo_bpe_builder *b, int64_t id, const void *bytes, size_t count) {
+seo_err seo_vocab_builder_piece(seo_vocab_builder *b, int64_t id, const void *bytes, size_t count) {
     return add_entry(b, id, bytes, count);
 }
 
-seo_err seo_bpe_builder_special(seo_bpe_builder *b, int64_t id, const char *text, size_t count) {
+seo_err seo_vocab_builder_special(seo_vocab_builder *b, int64_t id, const char *text,
+                                  size_t count) {
     seo_err err = add_entry(b, id, text, count);
     if (err == SEO_OK) b->entries[b->entry_count - 1].special = true;
     return err;
 }
 
-void seo_bpe_builder_strip_left(seo_bpe_builder *b) {
+void seo_vocab_builder_strip_left(seo_vocab_builder *b) {
     SEO_ASSERT(b->entry_count > 0 && b->entries[b->entry_count - 1].special);
     b->entries[b->entry_count - 1].strips_left = true;
 }
@@ -89,7 +96,7 @@ static uint64_t hash_bytes(const void *left, size_t left_bytes, const void *righ
 }
 
 /* The slot of the ordinary piece left + right, or the empty slot where it would stand. */
-static int32_t *index_slot(const seo_bpe_builder *b, const void *left, size_t left_bytes,
+static int32_t *index_slot(const seo_vocab_builder *b, const void *left, size_t left_bytes,
                            const void *right, size_t right_bytes) {
     uint64_t at = hash_bytes(left, left_bytes, right, right_bytes);
     for (;; at++) {
@@ -104,7 +111,7 @@ static int32_t *index_slot(const seo_bpe_builder *b, const void *left, size_t le
     }
 }
 
-static seo_err place_entry(seo_bpe_builder *b, const entry *e) {
+static seo_err place_entry(seo_vocab_builder *b, const entry *e) {
     seo_tokenizer *tok = b->tok;
     const char *bytes = tok->bytes.data + e->offset;
     seo_buf one = {0}, other = {0};
@@ -112,8 +119,8 @@ static seo_err place_entry(seo_bpe_builder *b, const entry *e) {
     seo_piece *piece = &tok->pieces[e->id];
     if (piece->bytes > 0) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "id %d is given to '%s' and to '%s'", e->id,
-                       show(piece_bytes(tok, e->id), (size_t)piece->bytes, &one),
-                       show(bytes, (size_t)e->bytes, &other));
+                       show(b, piece_bytes(tok, e->id), (size_t)piece->bytes, &one),
+                       show(b, bytes, (size_t)e->bytes, &other));
         goto done;
     }
     *piece = (seo_piece){.offset = e->offset,
@@ -127,7 +134,7 @@ static seo_err place_entry(seo_bpe_builder *b, const entry *e) {
     int32_t *slot = index_slot(b, bytes, (size_t)e->bytes, "", 0);
     if (*slot != 0) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "'%s' has two ids, %d and %d",
-                       show(bytes, (size_t)e->bytes, &one), *slot - 1, e->id);
+                       show(b, bytes, (size_t)e->bytes, &one), *slot - 1, e->id);
         goto done;
     }
     *slot = e->id + 1;
@@ -137,7 +144,7 @@ done:
     return err;
 }
 
-static seo_err find_bytes(seo_bpe_builder *b) {
+static seo_err find_bytes(seo_vocab_builder *b) {
     for (int byte = 0; byte < 256; byte++) {
         unsigned char one = (unsigned char)byte;
         int32_t id = *index_slot(b, &one, 1, "", 0) - 1;
@@ -150,7 +157,7 @@ static seo_err find_bytes(seo_bpe_builder *b) {
     return SEO_OK;
 }
 
-seo_err seo_bpe_builder_index(seo_bpe_builder *b) {
+seo_err seo_vocab_builder_index(seo_vocab_builder *b) {
     if (b->tok == NULL) return SEO_FAIL(SEO_ERR_FORMAT, "the vocabulary is empty");
     seo_tokenizer *tok = b->tok;
     for (int64_t i = 0; i < b->entry_count; i++) {
@@ -170,11 +177,13 @@ seo_err seo_bpe_builder_index(seo_bpe_builder *b) {
         seo_err err = place_entry(b, &b->entries[i]);
         if (err != SEO_OK) return err;
     }
-    return find_bytes(b);
+    tok->kind = b->kind;
+    tok->rules = b->rules;
+    return b->kind == SEO_TOKENIZER_BPE ? find_bytes(b) : SEO_OK;
 }
 
-seo_err seo_bpe_builder_merge(seo_bpe_builder *b, const void *left, size_t left_bytes,
-                              const void *right, size_t right_bytes) {
+seo_err seo_vocab_builder_merge(seo_vocab_builder *b, const void *left, size_t left_bytes,
+                                const void *right, size_t right_bytes) {
     seo_tokenizer *tok = b->tok;
     seo_err err = SEO_OK;
     seo_buf one = {0}, other = {0};
@@ -185,11 +194,11 @@ seo_err seo_bpe_builder_merge(seo_bpe_builder *b, const void *left, size_t left_
                        .result = *index_slot(b, left, left_bytes, right, right_bytes) - 1};
     if (merge.left < 0 || merge.right < 0) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "'%s' is not in the vocabulary",
-                       merge.left < 0 ? show(left, left_bytes, &one)
-                                      : show(right, right_bytes, &one));
+                       merge.left < 0 ? show(b, left, left_bytes, &one)
+                                      : show(b, right, right_bytes, &one));
     } else if (merge.result < 0) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "'%s' and '%s' together are not in the vocabulary",
-                       show(left, left_bytes, &one), show(right, right_bytes, &other));
+                       show(b, left, left_bytes, &one), show(b, right, right_bytes, &other));
     } else {
         tok->merges[tok->merge_count++] = merge;
     }
@@ -226,12 +235,26 @@ static seo_err fill_pairs(seo_tokenizer *tok) {
     return SEO_OK;
 }
 
-seo_err seo_bpe_builder_finish(seo_bpe_builder *b, seo_tokenizer **out) {
+static seo_err fill_trie(seo_tokenizer *tok) {
+    if (tok->roles[SEO_ROLE_UNK] < 0) {
+        return SEO_FAIL(SEO_ERR_FORMAT, "a WordPiece vocabulary needs [UNK], for words that it "
+                                        "cannot spell");
+    }
+    for (int32_t id = 0; id < tok->id_count; id++) {
+        const seo_piece *piece = &tok->pieces[id];
+        if (piece->bytes == 0) continue;
+        seo_err err = seo_trie_add(&tok->trie, piece_bytes(tok, id), (size_t)piece->bytes, id);
+        if (err != SEO_OK) return err;
+    }
+    return SEO_OK;
+}
+
+seo_err seo_vocab_builder_finish(seo_vocab_builder *b, seo_tokenizer **out) {
     seo_tokenizer *tok = b->tok;
     seo_buf text = {0};
     seo_err err = SEO_OK;
-    SEO_TRY(fill_pairs(tok));
     SEO_TRY(seo_tokenizer_index_specials(tok));
+    SEO_TRY(tok->kind == SEO_TOKENIZER_BPE ? fill_pairs(tok) : fill_trie(tok));
     SEO_TRY(seo_tokenizer_write(tok, &text));
     seo_sha256_hex(text.data, text.bytes, tok->sha256);
     b->tok = NULL;
@@ -241,11 +264,11 @@ done:
     return err;
 }
 
-void seo_bpe_builder_free(seo_bpe_builder *b) {
+void seo_vocab_builder_free(seo_vocab_builder *b) {
     free(b->index);
     free(b->entries);
     seo_tokenizer_free(b->tok);
-    *b = (seo_bpe_builder){0};
+    *b = (seo_vocab_builder){0};
 }
 
 void seo_tokenizer_free(seo_tokenizer *tok) {
@@ -256,6 +279,7 @@ void seo_tokenizer_free(seo_tokenizer *tok) {
     free(tok->pairs.keys);
     free(tok->pairs.ranks);
     free(tok->specials);
+    seo_trie_free(&tok->trie);
     free(tok);
 }
 
@@ -283,15 +307,32 @@ bool seo_tokenizer_is_special(const seo_tokenizer *tok, int32_t id) {
     return id >= 0 && id < tok->id_count && tok->pieces[id].special;
 }
 
+seo_tokenizer_kind seo_tokenizer_kind_of(const seo_tokenizer *tok) {
+    return tok->kind;
+}
+
+seo_wordpiece_rules seo_tokenizer_rules(const seo_tokenizer *tok) {
+    return tok->rules;
+}
+
+seo_err seo_decode_one(const seo_tokenizer *tok, int32_t id, bool first, seo_buf *out) {
+    const unsigned char *bytes;
+    size_t length;
+    if (!seo_tokenizer_piece(tok, id, &bytes, &length)) {
+        return SEO_FAIL(SEO_ERR_FORMAT, "there is no id %d in a vocabulary of %lld", id,
+                        (long long)tok->id_count);
+    }
+    if (tok->kind == SEO_TOKENIZER_WORDPIECE && !first) {
+        seo_wordpiece_join(&bytes, &length, out);
+    }
+    seo_buf_add(out, bytes, length);
+    return seo_buf_check(out);
+}
+
 seo_err seo_decode(const seo_tokenizer *tok, const int32_t *ids, int64_t count, seo_buf *out) {
     for (int64_t i = 0; i < count; i++) {
-        const unsigned char *bytes;
-        size_t length;
-        if (!seo_tokenizer_piece(tok, ids[i], &bytes, &length)) {
-            return SEO_FAIL(SEO_ERR_FORMAT, "there is no id %d in a vocabulary of %lld", ids[i],
-                            (long long)tok->id_count);
-        }
-        seo_buf_add(out, bytes, length);
+        seo_err err = seo_decode_one(tok, ids[i], i == 0, out);
+        if (err != SEO_OK) return err;
     }
-    return seo_buf_check(out);
+    return SEO_OK;
 }
