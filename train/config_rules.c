@@ -206,7 +206,6 @@ static void rule_later(seo_rules *rules) {
         const char *path;
         bool used;
     } table[] = {{"data.document_mask", c->data.document_mask},
-                 {"model.attention_dropout", c->model.attention_dropout > 0},
                  {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0},
                  {"task.kind", c->task.kind != SEO_TASK_PRETRAIN}};
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {

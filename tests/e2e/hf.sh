@@ -8,5 +8,5 @@ export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=fals
     echo "skipped: $python has no torch and transformers: $(tail -n 1 "$work/why")"
     exit 77
 }
-make_text "$work/text.txt" 1000
-"$python" "$root/tests/e2e/hf_check.py" "$seodang" "$3" "$work" "$work/text.txt" gpt2 || fail "hf_check.py"
+make_text "$work/text.txt" openai-gpt gpt2 roberta 1000
+"$python" "$root/tests/e2e/hf_check.py" "$seodang" "$3" "$work" "$work/text.txt" openai-gpt gpt2 roberta || fail "hf_check.py"

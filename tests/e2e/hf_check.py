@@ -6,16 +6,23 @@ be those of transformers; Seodang exports that, transformers loads it again, and
 tokenizer's ids as well. Prints a line for each comparison.
 
 Needs torch, transformers and tokenizers. usage: hf_check.py SEODANG HF_LOGITS FOLDER TEXT [KIND...]
+With --golden FOLDER instead it writes FOLDER/KIND.json, for machines without transformers (tests/e2e/hf_families.sh): the
+config.json and the tensors' shapes as transformers saves them, and logits of a model filled by tests/e2e/hf_formula.py.
 """
+import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
+import safetensors
 import tokenizers
 import torch
 import transformers
+
+from hf_formula import values
 
 LIMIT = 1e-4
 WIDTH, FFN, LAYERS, HEADS, POSITIONS, TOKENS = 32, 96, 3, 4, 40, 23
@@ -50,7 +57,7 @@ def gpt_sizes(vocabulary):
 KINDS = {
     "openai-gpt": (gpt2_tokenizer, lambda v: transformers.OpenAIGPTLMHeadModel(
         transformers.OpenAIGPTConfig(**gpt_sizes(v)))),
-    "gpt2": (gpt2_tokenizer, lambda v: transformers.GPT2LMHeadModel(transformers.GPT2Config(**gpt_sizes(v), n_inner=FFN, attn_pdrop=0.0))),
+    "gpt2": (gpt2_tokenizer, lambda v: transformers.GPT2LMHeadModel(transformers.GPT2Config(**gpt_sizes(v), n_inner=FFN))),
     "bert": (bert_tokenizer, lambda v: transformers.BertForPreTraining(
         transformers.BertConfig(vocab_size=v, max_position_embeddings=POSITIONS, **ENCODER))),
     "bert-mlm": (bert_tokenizer, lambda v: transformers.BertForMaskedLM(
@@ -89,6 +96,30 @@ def logits_of(model, ids):
     if hasattr(out, "seq_relationship_logits"):
         return np.concatenate([out.prediction_logits.numpy().ravel(), out.seq_relationship_logits.numpy().ravel()])
     return out.logits.numpy().ravel()
+
+
+def golden(kind, path):
+    model = KINDS[kind][1](300).double().eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(torch.tensor(values(name, p.numel()), dtype=torch.float64).view(p.shape))
+    with tempfile.TemporaryDirectory() as folder:
+        model.float().save_pretrained(folder)
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        with safetensors.safe_open(os.path.join(folder, "model.safetensors"), "pt") as file:
+            tensors = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    ids = [(11 * i + 5) % 300 for i in range(TOKENS)]
+    logits = logits_of(model.double(), ids)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(dict(made_with=versions(), config=config, tensors=tensors, ids=ids, count=len(logits), every=31,
+                       last=[float(x) for x in logits[-2:]], logits=[float(x) for x in logits[::31]]), file, indent=0)
+        file.write("\n")
+
+
+def versions():
+    return (f"torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, "
+            f"Python {platform.python_version()}")
 
 
 def run(*command):
@@ -136,9 +167,12 @@ def check(kind, seodang, hf_logits, work, text):
 
 
 def main():
+    if sys.argv[1] == "--golden":
+        for kind in KINDS:
+            golden(kind, os.path.join(sys.argv[2], f"{kind}.json"))
+        return
     seodang, hf_logits, work, text, *kinds = sys.argv[1:]
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, "
-          f"Python {platform.python_version()}")
+    print(versions())
     for kind in kinds or KINDS:
         check(kind, seodang, hf_logits, work, text)
 

@@ -15,17 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "golden_fixture.h"
 #include "kernels/kernels.h"
-#include "train/models/model.h"
 #include "train/optim.h"
 
 enum { SEQUENCES = 3, STEPS = 20 };
-
-/* Numbers are sums of about `terms` products of order one; f32 rounds each. The factor 8 covers the
- * depth: two blocks of four matrix products, every one of which hands its error on. */
-static double bound(double terms) {
-    return 8.0 * FLT_EPSILON * sqrt(terms) * 4.0;
-}
 
 typedef struct golden {
     hid_t file;
@@ -33,87 +27,26 @@ typedef struct golden {
     int32_t *ids; /* STEPS x SEQUENCES x (seq_len + 1) */
 } golden;
 
-static int64_t read_int(hid_t file, const char *name) {
-    int64_t value = 0;
-    const hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
-    assert_true(attribute >= 0);
-    assert_true(H5Aread(attribute, H5T_NATIVE_INT64, &value) >= 0);
-    H5Aclose(attribute);
-    return value;
-}
-
-static double read_float(hid_t file, const char *name) {
-    double value = 0;
-    const hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
-    assert_true(attribute >= 0);
-    assert_true(H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) >= 0);
-    H5Aclose(attribute);
-    return value;
-}
-
-/* A dataset of `count` elements, malloc'ed. */
-static void *read_set(hid_t file, const char *name, hid_t type, int64_t count) {
-    const hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
-    assert_true(set >= 0);
-    const hid_t space = H5Dget_space(set);
-    assert_int_equal(H5Sget_simple_extent_npoints(space), count);
-    void *data = malloc((size_t)count * H5Tget_size(type));
-    assert_non_null(data);
-    assert_true(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    H5Sclose(space);
-    H5Dclose(set);
-    return data;
-}
-
 static void golden_open(golden *g) {
-    g->file = H5Fopen(SEO_SOURCE_DIR "/tests/golden/gpt2_tiny.h5", H5F_ACC_RDONLY, H5P_DEFAULT);
-    assert_true(g->file >= 0);
+    g->file = golden_file("gpt2_tiny.h5");
     g->config = (seo_model_config){
         .family = SEO_FAMILY_GPT2,
-        .num_layers = read_int(g->file, "num_layers"),
-        .num_heads = read_int(g->file, "num_heads"),
-        .hidden_size = read_int(g->file, "hidden_size"),
-        .ffn_hidden_size = 4 * read_int(g->file, "hidden_size"),
-        .seq_len = read_int(g->file, "seq_len"),
-        .vocab_size = read_int(g->file, "vocab_size"),
+        .num_layers = golden_int(g->file, "num_layers"),
+        .num_heads = golden_int(g->file, "num_heads"),
+        .hidden_size = golden_int(g->file, "hidden_size"),
+        .ffn_hidden_size = 4 * golden_int(g->file, "hidden_size"),
+        .seq_len = golden_int(g->file, "seq_len"),
+        .vocab_size = golden_int(g->file, "vocab_size"),
         .activation = SEO_GELU_TANH,
         .norm_eps = 1e-5,
     };
     g->ids =
-        read_set(g->file, "ids", H5T_NATIVE_INT32, STEPS * SEQUENCES * (g->config.seq_len + 1));
+        golden_set(g->file, "ids", H5T_NATIVE_INT32, STEPS * SEQUENCES * (g->config.seq_len + 1));
 }
 
 static void golden_close(golden *g) {
     free(g->ids);
     H5Fclose(g->file);
-}
-
-static void load_parameters(golden *g, seo_model *model) {
-    const seo_params *table = seo_model_table(model);
-    for (int64_t i = 0; i < table->count; i++) {
-        char name[128];
-        snprintf(name, sizeof name, "initial/%s", table->items[i].name);
-        const int64_t count = seo_param_elements(&table->items[i]);
-        float *values = read_set(g->file, name, H5T_NATIVE_FLOAT, count);
-        assert_int_equal(seo_model_set_param(model, table->items[i].name, values, count), SEO_OK);
-        free(values);
-    }
-}
-
-/* The largest |got - wanted| relative to the largest |wanted| is within `tolerance`. */
-static void assert_close(const char *name, const float *got, const float *wanted, int64_t count,
-                         double tolerance) {
-    double scale = 0, worst = 0;
-    int64_t at = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const double off = fabs((double)got[i] - wanted[i]);
-        scale = fmax(scale, fabs((double)wanted[i]));
-        if (!(off <= worst)) at = i;
-        worst = off > worst || isnan(off) ? off : worst;
-    }
-    if (worst <= tolerance * scale) return;
-    fail_msg("%s[%lld]: %.9g, golden %.9g, off by %.3g of %.3g, allowed %.3g", name, (long long)at,
-             (double)got[at], (double)wanted[at], worst, scale, tolerance * scale);
 }
 
 typedef struct bench {
@@ -135,7 +68,7 @@ static void bench_open(bench *b, int32_t threads) {
                                  .seed = 1};
     assert_int_equal(seo_model_open(&args, &b->model), SEO_OK);
     assert_int_equal(seo_device_alloc(b->dev, b->rows * 4, &b->losses), SEO_OK);
-    load_parameters(&b->golden, b->model);
+    golden_load(b->golden.file, b->model);
 }
 
 static void bench_close(bench *b) {
@@ -174,28 +107,18 @@ static void logits_and_gradients(void **state) {
     const int64_t vocab = b.golden.config.vocab_size, count = b.rows * vocab;
     const seo_pass_args pass = pass_of(&b, 0);
     float *logits = malloc((size_t)count * 4),
-          *wanted = read_set(b.golden.file, "logits", H5T_NATIVE_FLOAT, count);
-    double *losses = read_set(b.golden.file, "losses", H5T_NATIVE_DOUBLE, STEPS);
+          *wanted = golden_set(b.golden.file, "logits", H5T_NATIVE_FLOAT, count);
+    double *losses = golden_set(b.golden.file, "losses", H5T_NATIVE_DOUBLE, STEPS);
     assert_int_equal(seo_model_forward(b.model, &pass), SEO_OK);
     assert_int_equal(seo_model_logits(b.model, 0, b.rows, logits), SEO_OK);
-    assert_close("logits", logits, wanted, count, bound(4.0 * (double)b.golden.config.hidden_size));
-    assert_true(fabs(mean_loss(&b) - losses[0]) <= bound(1) * losses[0]);
+    golden_assert_close("logits", logits, wanted, count,
+                        golden_bound(4.0 * (double)b.golden.config.hidden_size));
+    assert_true(fabs(mean_loss(&b) - losses[0]) <= golden_bound(1) * losses[0]);
 
     assert_int_equal(seo_model_zero_grads(b.model), SEO_OK);
     assert_int_equal(seo_model_forward_backward(b.model, &pass), SEO_OK);
-    const seo_params *table = seo_model_table(b.model);
-    for (int64_t i = 0; i < table->count; i++) {
-        char name[128];
-        snprintf(name, sizeof name, "gradient/%s", table->items[i].name);
-        const int64_t elements = seo_param_elements(&table->items[i]);
-        float *golden_grad = read_set(b.golden.file, name, H5T_NATIVE_FLOAT, elements);
-        float *grad = malloc((size_t)elements * 4);
-        assert_int_equal(seo_model_get_grad(b.model, table->items[i].name, grad, elements), SEO_OK);
-        assert_close(name, grad, golden_grad, elements,
-                     bound(4.0 * (double)b.golden.config.hidden_size + (double)b.rows));
-        free(grad);
-        free(golden_grad);
-    }
+    golden_gradients(b.golden.file, b.model,
+                     golden_bound(4.0 * (double)b.golden.config.hidden_size + (double)b.rows));
     free(losses);
     free(wanted);
     free(logits);
@@ -217,17 +140,17 @@ static void twenty_steps(void **state) {
     bench b = {0};
     bench_open(&b, 2);
     const hid_t file = b.golden.file;
-    const seo_optimizer_config config = {.lr = read_float(file, "lr"),
+    const seo_optimizer_config config = {.lr = golden_float(file, "lr"),
                                          .bias_correction = true,
-                                         .beta1 = read_float(file, "beta1"),
-                                         .beta2 = read_float(file, "beta2"),
-                                         .eps = read_float(file, "eps"),
-                                         .weight_decay = read_float(file, "weight_decay"),
-                                         .clip = read_float(file, "clip")};
+                                         .beta1 = golden_float(file, "beta1"),
+                                         .beta2 = golden_float(file, "beta2"),
+                                         .eps = golden_float(file, "eps"),
+                                         .weight_decay = golden_float(file, "weight_decay"),
+                                         .clip = golden_float(file, "clip")};
     seo_optim *optim = NULL;
     assert_int_equal(seo_optim_open(b.model, &config, &optim), SEO_OK);
-    double *losses = read_set(file, "losses", H5T_NATIVE_DOUBLE, STEPS);
-    double *norms = read_set(file, "grad_norms", H5T_NATIVE_DOUBLE, STEPS);
+    double *losses = golden_set(file, "losses", H5T_NATIVE_DOUBLE, STEPS);
+    double *norms = golden_set(file, "grad_norms", H5T_NATIVE_DOUBLE, STEPS);
     for (int step = 0; step < STEPS; step++) {
         const seo_pass_args pass = pass_of(&b, step);
         double norm = 0;
@@ -236,7 +159,7 @@ static void twenty_steps(void **state) {
         assert_int_equal(seo_optim_norm(optim, &norm), SEO_OK);
         const double loss = mean_loss(&b);
         /* Errors of earlier steps live on in the parameters, at most one step's worth each. */
-        const double allowed = bound(1) * (step + 1) * 4;
+        const double allowed = golden_bound(1) * (step + 1) * 4;
         if (!(fabs(loss - losses[step]) <= allowed * losses[step])) {
             fail_msg("step %d: loss %.9g, golden %.9g", step, loss, losses[step]);
         }
@@ -250,7 +173,7 @@ static void twenty_steps(void **state) {
         char name[128];
         snprintf(name, sizeof name, "final/%s", table->items[i].name);
         const int64_t elements = seo_param_elements(&table->items[i]);
-        float *wanted = read_set(file, name, H5T_NATIVE_FLOAT, elements),
+        float *wanted = golden_set(file, name, H5T_NATIVE_FLOAT, elements),
               *got = malloc((size_t)elements * 4);
         assert_int_equal(seo_model_get_param(b.model, table->items[i].name, got, elements), SEO_OK);
         for (int64_t k = 0; k < elements; k++) {

@@ -37,13 +37,17 @@ done:
 /* What a pass takes besides the ids: no target counts, every position has an output. */
 typedef struct pass_rows {
     int32_t *targets, *types, *picks;
+    int32_t label;
 } pass_rows;
 
 static seo_err make_rows(const seo_hf_probe_args *args, pass_rows *rows) {
     const int64_t count = args->count;
     int32_t *memory = malloc((size_t)count * 3 * sizeof *memory);
     if (!memory) return SEO_FAIL(SEO_ERR_MEMORY, "%lld positions", (long long)count);
-    *rows = (pass_rows){.targets = memory, .types = memory + count, .picks = memory + 2 * count};
+    *rows = (pass_rows){.targets = memory,
+                        .types = memory + count,
+                        .picks = memory + 2 * count,
+                        .label = SEO_TARGET_IGNORE};
     for (int64_t i = 0; i < count; i++) {
         rows->targets[i] = SEO_TARGET_IGNORE;
         rows->types[i] = args->config->type_vocab_size > 1 && 2 * i >= count;
@@ -73,7 +77,7 @@ done:
 static seo_err run(seo_model *model, const seo_hf_probe_args *args, seo_hf_logits *out) {
     seo_err err = SEO_OK;
     const seo_model_config *c = seo_model_config_of(model);
-    const bool encoder = seo_family_is_encoder(c->family);
+    const bool encoder = seo_family_is_encoder(c->family), label = seo_model_loss_shape(c).label;
     const int64_t count = args->count;
     pass_rows rows = {0};
     SEO_TRY(make_rows(args, &rows));
@@ -89,8 +93,12 @@ static seo_err run(seo_model *model, const seo_hf_probe_args *args, seo_hf_logit
         pass.picks = rows.picks;
         pass.pick_targets = rows.targets;
     }
+    if (label) {
+        pass.labels = &rows.label;
+        pass.label_losses = seo_model_label_losses(model);
+    }
     out->positions = count;
-    out->count = count * c->vocab_size;
+    out->count = count * c->vocab_size + (label ? 2 : 0);
     out->items = malloc((size_t)out->count * sizeof *out->items);
     if (!out->items) {
         err = SEO_FAIL(SEO_ERR_MEMORY, "the logits of a probe text");
@@ -98,6 +106,7 @@ static seo_err run(seo_model *model, const seo_hf_probe_args *args, seo_hf_logit
     }
     SEO_TRY(seo_model_forward(model, &pass));
     SEO_TRY(seo_model_logits(model, 0, count, out->items));
+    if (label) SEO_TRY(seo_model_label_logits(model, out->items + count * c->vocab_size));
 done:
     free(rows.targets);
     return err;
