@@ -1,6 +1,7 @@
 """For hf_families.sh: a folder as transformers saves it (make), and what came of it (compare). Needs no library.
 
-usage: hf_families.py ids GOLDEN | make GOLDEN FOLDER TOKENIZER | logits GOLDEN LOGITS | same FOLDER FOLDER
+usage: hf_families.py ids GOLDEN | make GOLDEN FOLDER TOKENIZER | logits GOLDEN LOGITS | same FOLDER FOLDER |
+       hf_families.py change FOLDER NEW_FOLDER old|bare|classes
 """
 import json
 import os
@@ -23,22 +24,55 @@ def read(path):
     return {name: (e["dtype"], e["shape"], data[slice(*e["data_offsets"])]) for name, e in header.items()}
 
 
+def write(path, tensors):
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, (dtype, shape, value) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(value)]}
+        data += value
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+
+
 def make(golden, folder, tokenizer):
     os.makedirs(folder)
-    header, data = {"__metadata__": {"format": "pt"}}, b""
+    tensors = {}
     for name, shape in golden["tensors"].items():
         count = 1
         for size in shape:
             count *= size
-        value = struct.pack(f"<{count}f", *values(name, count))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(value)]}
-        data += value
-    text = json.dumps(header).encode()
-    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + data)
+        tensors[name] = ("F32", shape, struct.pack(f"<{count}f", *values(name, count)))
+    write(os.path.join(folder, "model.safetensors"), tensors)
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(golden["config"], file)
     shutil.copy(tokenizer, os.path.join(folder, "tokenizer.json"))
+
+
+def change(first, second, how):
+    """Of a BERT. old: as files of 2018 name and repeat things. bare: the encoder without its heads. classes: another head."""
+    shutil.copytree(first, second)
+    path = os.path.join(second, "model.safetensors")
+    tensors = read(path)
+    if how == "old":
+        gamma = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for name in list(tensors):
+            for new, old in gamma.items():
+                if name.endswith(new):
+                    tensors[name.replace(new, old)] = tensors.pop(name)
+        tensors["bert.embeddings.position_ids"] = ("I64", [1, 40], bytes(320))
+        tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+        tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+    else:
+        tensors = {name.removeprefix("bert."): t for name, t in tensors.items() if not name.startswith("cls.")}
+    if how == "classes":
+        tensors = {"bert." + name: t for name, t in tensors.items()}
+        tensors["classifier.weight"], tensors["classifier.bias"] = ("F32", [2, 32], bytes(256)), ("F32", [2], bytes(8))
+        config = os.path.join(second, "config.json")
+        with open(config, encoding="utf-8") as file:
+            text = file.read().replace("BertForPreTraining", "BertForSequenceClassification")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(text)
+    write(path, tensors)
 
 
 def logits(golden, path):
@@ -65,8 +99,8 @@ def same(first, second):
 
 def main():
     what, first, *rest = sys.argv[1:]
-    if what == "same":
-        same(first, *rest)
+    if what in ("same", "change"):
+        dict(same=same, change=change)[what](first, *rest)
         return
     with open(first, encoding="utf-8") as file:
         golden = json.load(file)

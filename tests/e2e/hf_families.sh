@@ -10,7 +10,7 @@ make_text book.txt 300
 ok "$seodang" tokenizer train --vocab-size 280 --out gpt2.json book.txt
 ok "$seodang" tokenizer train --special roberta --vocab-size 280 --out roberta.json book.txt
 
-for kind in ${KINDS:-openai-gpt gpt2 bert bert-mlm roberta distilbert}; do
+for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert; do
     golden=$root/tests/golden/hf/$kind.json
     tokenizer=gpt2.json
     [ "$kind" = roberta ] && tokenizer=roberta.json
@@ -22,3 +22,24 @@ for kind in ${KINDS:-openai-gpt gpt2 bert bert-mlm roberta distilbert}; do
     ok "$seodang" export --hf "$kind-again" "$kind-run"
     hf same "$kind" "$kind-again" || fail "$kind: not the same after import and export"
 done
+
+# The names of 2018 mean the same; what has no masked-token head, or another head, is refused by what it lacks.
+hf change bert bert-old old || fail "change old"
+ok "$seodang" import --hf bert-old --out bert-old-run
+ok "$seodang" export --hf bert-old-again bert-old-run
+hf same bert bert-old-again || fail "the old names gave another model"
+hf change bert bert-bare bare || fail "change bare"
+exits 1 "$seodang" import --hf bert-bare --out no
+says err 'no tensor "cls.predictions.transform.dense.weight"'
+hf change bert bert-classes classes || fail "change classes"
+exits 1 "$seodang" import --hf bert-classes --out no
+says err 'which a BertForMaskedLM has \(its config.json calls it BertForSequenceClassification'
+
+# A RoBERTa counts positions from its padding's id: another one is another model.
+sed 's/"pad_token_id": 1/"pad_token_id": 0/' roberta/config.json > roberta/changed && mv roberta/changed roberta/config.json
+exits 1 "$seodang" import --hf roberta --out no
+says err 'pad_token_id'
+cp gpt2.json roberta-again/tokenizer.json
+exits 1 "$seodang" import --hf roberta-again --out no
+says err "the padding's id, which must be 1"
+[ ! -e no ] && [ ! -e no.incomplete ] || fail "a refused import left something"

@@ -35,6 +35,24 @@ cmp hf/model.safetensors once-more/model.safetensors || fail "sharded tensors ch
 ok "$seodang" export --hf half --dtype bf16 run
 says out 'bfloat16'
 
+# A run begins from an imported model; adapters alone are no model, merged they are.
+ok "$seodang" train run.yaml --set checkpoint.init_from=back --set train.steps=2 --set schedule.warmup_steps=0 --out tuned
+ok "$seodang" export --hf tuned-hf tuned
+ok "$seodang" train run.yaml --set checkpoint.init_from=back --set lora.rank=2 --set train.steps=2 --set schedule.warmup_steps=0 \
+    --out adapted
+exits 2 "$seodang" export --hf adapted-hf adapted
+says err 'adapters' && says err 'checkpoint merge'
+ok "$seodang" checkpoint merge adapted --out merged
+ok "$seodang" export --hf merged-hf merged
+
+# Layers that transformers has no class for; without their bands they are GPT-2's.
+ok "$seodang" train run.yaml --set model.family=gpt3 --set model.band=8 --set train.steps=1 --set schedule.warmup_steps=0 --out banded
+exits 1 "$seodang" export --hf banded-hf banded
+says err 'model.band'
+ok "$seodang" train run.yaml --set model.family=gpt3 --set model.band=0 --set train.steps=1 --set schedule.warmup_steps=0 --out dense
+ok "$seodang" export --hf dense-hf dense
+says out 'GPT2LMHeadModel'
+
 # What cannot be: wrong usage, places that are taken.
 exits 2 "$seodang" export --hf hf run
 says err 'hf is there already'

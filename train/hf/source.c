@@ -69,11 +69,12 @@ static seo_err check_tensor(const seo_hf_source *s, const seo_param *param, cons
     int64_t dims[2];
     char want[64], got[256];
     if (!t) {
-        return SEO_FAIL(SEO_ERR_FORMAT,
-                        "%s has no tensor \"%s\": %s%s%s is read as %s, which has one; the files "
-                        "are incomplete, or of another class",
-                        s->dir, name, "the model", architecture[0] ? ", by its config.json a " : "",
-                        architecture, seo_hf_architecture(&s->config));
+        return SEO_FAIL(
+            SEO_ERR_FORMAT,
+            "%s has no tensor \"%s\", which a %s has (its config.json calls it %s): the "
+            "files are incomplete, or of a class that is not read here",
+            s->dir, name, seo_hf_architecture(&s->config),
+            architecture[0] ? architecture : "nothing");
     }
     shape_of(param, link, dims);
     if (t->rank == param->rank && t->dims[0] == dims[0] &&
