@@ -43,6 +43,76 @@ static void counts(void **state) {
     }
 }
 
+/* Large and small of the other families, with all their heads. */
+static void family_counts(void **state) {
+    (void)state;
+    const struct {
+        seo_family family;
+        int64_t layers, width, positions, vocab, parameters;
+    } models[] = {
+        {SEO_FAMILY_GPT1, 12, 768, 512, 40478, 116534784},
+        {SEO_FAMILY_BERT, 12, 768, 512, 30522, 110106428},
+        {SEO_FAMILY_BERT, 24, 1024, 512, 30522, 336226108},
+        {SEO_FAMILY_ROBERTA, 12, 768, 512, 50265, 124697433},
+        {SEO_FAMILY_ROBERTA, 24, 1024, 512, 50265, 355412057},
+        {SEO_FAMILY_DISTILBERT, 6, 768, 512, 30522, 66985530},
+    };
+    for (int64_t i = 0; i < SEO_COUNT_OF(models); i++) {
+        const bool bert = models[i].family == SEO_FAMILY_BERT;
+        seo_model_config config =
+            gpt(models[i].layers, models[i].width / 64, models[i].width, models[i].positions);
+        int64_t count = 0;
+        config.family = models[i].family;
+        config.vocab_size = models[i].vocab;
+        config.type_vocab_size = bert ? 2 : models[i].family == SEO_FAMILY_ROBERTA;
+        config.next_sentence = bert;
+        assert_int_equal(seo_model_count(&config, &count), SEO_OK);
+        assert_int_equal(count, models[i].parameters);
+    }
+}
+
+static void has_row(const seo_params *params, const char *name, int64_t first, int64_t second) {
+    const int64_t row = seo_params_find(params, name);
+    if (row < 0) fail_msg("no row %s", name);
+    assert_int_equal(params->items[row].dims[0], first);
+    assert_int_equal(params->items[row].dims[1], second);
+}
+
+/* What a task brings, and what it leaves out. */
+static void heads(void **state) {
+    (void)state;
+    seo_model_config config = gpt(2, 2, 8, 16);
+    seo_params params;
+    config.family = SEO_FAMILY_ROBERTA;
+    config.type_vocab_size = 1;
+    assert_int_equal(seo_model_params(&config, &params), SEO_OK);
+    has_row(&params, "wpe", 18, 8);
+    has_row(&params, "wtt", 1, 8);
+    has_row(&params, "head.dense.weight", 8, 8);
+    has_row(&params, "head.bias", 50257, 0);
+    assert_true(seo_params_find(&params, "pooler.weight") < 0);
+    seo_params_free(&params);
+    config.classes = 3;
+    assert_int_equal(seo_model_params(&config, &params), SEO_OK);
+    has_row(&params, "classify.dense.weight", 8, 8);
+    has_row(&params, "classify.out.weight", 3, 8);
+    assert_true(seo_params_find(&params, "head.dense.weight") < 0);
+    seo_params_free(&params);
+    config.family = SEO_FAMILY_BERT;
+    assert_int_equal(seo_model_params(&config, &params), SEO_OK);
+    has_row(&params, "pooler.weight", 8, 8);
+    has_row(&params, "classify.out.bias", 3, 0);
+    assert_true(seo_params_find(&params, "next.weight") < 0);
+    seo_params_free(&params);
+    config = gpt(2, 2, 8, 16);
+    config.family = SEO_FAMILY_GPT1;
+    config.classes = 3;
+    assert_int_equal(seo_model_params(&config, &params), SEO_OK);
+    has_row(&params, "classify.out.weight", 3, 8);
+    assert_true(seo_params_find(&params, "norm_final.weight") < 0);
+    seo_params_free(&params);
+}
+
 static void table(void **state) {
     (void)state;
     const seo_model_config config = gpt(2, 2, 8, 16);
@@ -70,6 +140,18 @@ static void refuses(void **state) {
     seo_model_config config = gpt(2, 3, 8, 16);
     assert_int_equal(seo_model_count(&config, &count), SEO_ERR_USAGE);
     config = gpt(2, 2, 8, 0);
+    assert_int_equal(seo_model_count(&config, &count), SEO_ERR_USAGE);
+    config = gpt(2, 2, 8, 16);
+    config.band = 4;
+    assert_int_equal(seo_model_count(&config, &count), SEO_ERR_USAGE);
+    config = gpt(2, 2, 8, 16);
+    config.next_sentence = true;
+    assert_int_equal(seo_model_count(&config, &count), SEO_ERR_USAGE);
+    config.family = SEO_FAMILY_ROBERTA;
+    assert_int_equal(seo_model_count(&config, &count), SEO_ERR_USAGE);
+    config.family = SEO_FAMILY_BERT;
+    assert_int_equal(seo_model_count(&config, &count), SEO_OK);
+    config.classes = 1;
     assert_int_equal(seo_model_count(&config, &count), SEO_ERR_USAGE);
     config = gpt(3, 1, INT32_MAX, 16);
     config.ffn_hidden_size = INT32_MAX;
@@ -130,7 +212,8 @@ static void initial_values(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(counts), cmocka_unit_test(table),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(counts),  cmocka_unit_test(family_counts),
+                                       cmocka_unit_test(heads),   cmocka_unit_test(table),
                                        cmocka_unit_test(refuses), cmocka_unit_test(initial_values)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,9 +167,13 @@ static seo_err leave(void *context, int64_t segment, bool backward) {
     return SEO_OK;
 }
 
-static void check_level(int32_t count, int32_t zero, double dropout, seo_recompute recompute) {
-    const seo_model_config config = tiny_config(dropout);
-    seo_model_args args = {.config = &config,
+static void assert_same(const seo_tensor *a, const seo_tensor *b) {
+    if (b->rank > 0) assert_memory_equal(a->data, b->data, (size_t)seo_tensor_bytes(b));
+}
+
+static void check_level(int32_t count, int32_t zero, const seo_model_config *config,
+                        seo_recompute recompute) {
+    seo_model_args args = {.config = config,
                            .mode = SEO_MODEL_TRAIN,
                            .batch = 1,
                            .seed = 5,
@@ -177,8 +181,8 @@ static void check_level(int32_t count, int32_t zero, double dropout, seo_recompu
                            .shard = {.zero = zero}};
     ranks r;
     seo_model *whole = NULL;
-    int32_t tokens[RANKS_MAX * ROW_TOKENS];
-    tiny_tokens(tokens, count, 3);
+    tiny_inputs in;
+    tiny_make_inputs(config, 3, &in);
     open_ranks(&r, count, &args);
     args.dev = r.dev;
     args.recompute = SEO_RECOMPUTE_NONE;
@@ -189,20 +193,15 @@ static void check_level(int32_t count, int32_t zero, double dropout, seo_recompu
     float *sum = calloc((size_t)seo_tensor_count(&one), sizeof *sum);
     const seo_pass_hooks hooks = {.enter = enter, .leave = leave, .context = &r};
     for (int32_t rank = 0; rank < count; rank++) {
-        seo_pass_args pass = {.ids = tokens + rank * ROW_TOKENS,
-                              .targets = tokens + rank * ROW_TOKENS + 1,
-                              .stride = ROW_TOKENS,
-                              .batch = 1,
-                              .positions = TINY_POSITIONS,
-                              .losses = seo_model_losses(whole),
-                              .grad_scale = 0.125f,
-                              .dropout = true,
-                              .first_sequence = rank};
+        tiny_model of = {.dev = r.dev, .model = whole};
+        seo_pass_args pass = tiny_inputs_pass(&of, &in, rank, 1, 8);
+        const seo_tensor losses = pass.losses, label_losses = pass.label_losses;
         ok(seo_model_zero_grads(whole));
         ok(seo_model_forward_backward(whole, &pass));
         for (int64_t i = 0; i < seo_tensor_count(&one); i++) sum[i] += ((float *)one.data)[i];
         r.current = rank;
-        pass.losses = seo_model_losses(r.models[rank]);
+        if (losses.rank > 0) pass.losses = seo_model_losses(r.models[rank]);
+        if (label_losses.rank > 0) pass.label_losses = seo_model_label_losses(r.models[rank]);
         pass.hooks = &hooks;
         const seo_tensor shard = seo_model_grad_shard(r.models[rank]);
         float *kept = malloc((size_t)seo_tensor_bytes(&shard));
@@ -215,8 +214,8 @@ static void check_level(int32_t count, int32_t zero, double dropout, seo_recompu
         free(kept);
         ok(seo_model_forward_backward(r.models[rank], &pass));
         assert_int_equal(r.in_use, 0);
-        assert_memory_equal(pass.losses.data, seo_model_losses(whole).data,
-                            TINY_POSITIONS * sizeof(float));
+        assert_same(&pass.losses, &losses);
+        assert_same(&pass.label_losses, &label_losses);
     }
     for (int32_t rank = 0; rank < count; rank++) {
         const float *shard = seo_model_grad_shard(r.models[rank]).data;
@@ -233,12 +232,16 @@ static void check_level(int32_t count, int32_t zero, double dropout, seo_recompu
 
 static void passes(void **state) {
     (void)state;
-    for (int32_t zero = 2; zero <= 3; zero++) {
-        check_level(2, zero, 0, SEO_RECOMPUTE_NONE);
-        check_level(3, zero, 0.25, SEO_RECOMPUTE_NONE);
-        check_level(4, zero, 0, SEO_RECOMPUTE_FULL);
-        check_level(2, zero, 0.25, SEO_RECOMPUTE_FULL);
-        check_level(3, zero, 0.25, SEO_RECOMPUTE_SELECTIVE);
+    for (int i = 0; i < TINY_CASES; i++) {
+        const seo_model_config none = tiny_case_config(&tiny_cases[i], 0),
+                               some = tiny_case_config(&tiny_cases[i], 0.25);
+        for (int32_t zero = 2; zero <= 3; zero++) {
+            check_level(2, zero, &none, SEO_RECOMPUTE_NONE);
+            check_level(3, zero, &some, SEO_RECOMPUTE_NONE);
+            check_level(4, zero, &none, SEO_RECOMPUTE_FULL);
+            check_level(2, zero, &some, SEO_RECOMPUTE_FULL);
+            check_level(3, zero, &some, SEO_RECOMPUTE_SELECTIVE);
+        }
     }
 }
 
