@@ -106,6 +106,26 @@ static void test_one_rank(void **state) {
     assert_int_equal(f.checkpoint_bytes, 12 * f.parameters);
 }
 
+/* What other families compute: a band of the second layer, all keys, a head on a few tokens. */
+static void test_families(void **state) {
+    (void)state;
+    seo_config c = small_config();
+    const double blocks = 2.0 * 2 * (3 * 64 * 64 + 64 * 64 + 2 * 64 * 256);
+    const double head = 2.0 * 1000 * 64;
+    c.model.family = SEO_FAMILY_GPT3;
+    c.model.band = 8; /* 1 + 2 + ... + 8 keys, then 24 times 8 */
+    near(forecast(&c, 1).model_flops,
+         3 * (blocks + 2 * 2 * 64 * (33.0 / 2 + (36.0 + 24 * 8) / 32) + head));
+    c.model.family = SEO_FAMILY_BERT;
+    c.model.band = 0;
+    c.model.type_vocab_size = 2;
+    c.model.next_sentence = true;
+    c.model.picks = 5;
+    const double picked = 5 * (head + 2.0 * 64 * 64) / 32,
+                 pooler = (2.0 * 64 * 64 + 2 * 2 * 64) / 32;
+    near(forecast(&c, 1).model_flops, 3 * (blocks + 2 * 2 * 2 * 64 * 32 + picked + pooler));
+}
+
 /* Bytes between ranks: segments are padded to 2 x 2048 elements. */
 static void test_wire(void **state) {
     (void)state;
@@ -142,9 +162,8 @@ static void test_time(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_machines),
-        cmocka_unit_test(test_one_rank),
-        cmocka_unit_test(test_wire),
+        cmocka_unit_test(test_machines), cmocka_unit_test(test_one_rank),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_wire),
         cmocka_unit_test(test_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,17 +18,40 @@ typedef struct forward_flops {
     double blocks, attention, head;
 } forward_flops;
 
+/* Keys that a position sees, on average over the sequence: all, those up to its own, or of these
+ * the last `band`. */
+static double keys_of(const seo_model_config *m, int64_t layer) {
+    const double length = (double)m->seq_len, band = (double)m->band;
+    if (seo_family_is_encoder(m->family)) return length;
+    if (m->band == 0 || m->band >= m->seq_len || layer % 2 == 0) return (length + 1) / 2;
+    return (band * (band + 1) / 2 + (length - band) * band) / length;
+}
+
+/* Of the heads: each of an encoder's picks goes through a matrix of the width and the vocabulary, a
+ * label through the pooler or its like and a few rows. */
+static double head_flops(const seo_model_config *m) {
+    const seo_loss_shape shape = seo_model_loss_shape(m);
+    const double width = (double)m->hidden_size, length = (double)m->seq_len;
+    const bool encoder = seo_family_is_encoder(m->family);
+    double row = 2 * (double)m->vocab_size * width, label = 0;
+    if (encoder) row += 2 * width * width;
+    if (shape.label) {
+        const int64_t outputs = m->classes > 0 ? m->classes : 2;
+        label = 2 * (double)outputs * width + (encoder ? 2 * width * width : 0);
+    }
+    return (row * (double)shape.rows + label) / length;
+}
+
 static forward_flops count_flops(const seo_model_config *m, const seo_params *params) {
-    forward_flops f = {0};
+    forward_flops f = {.head = head_flops(m)};
     for (int64_t i = 0; i < params->count; i++) {
         const seo_param *p = &params->items[i];
         if (p->rank == 2 && p->block != SEO_PARAM_NO_BLOCK)
             f.blocks += 2 * (double)seo_param_elements(p);
     }
-    /* Two products of a row with the positions up to its own, on average (T + 1) / 2. */
-    f.attention =
-        (double)m->num_layers * 2 * 2 * (double)m->hidden_size * (double)(m->seq_len + 1) / 2;
-    f.head = 2 * (double)m->vocab_size * (double)m->hidden_size;
+    for (int64_t n = 0; n < m->num_layers; n++) {
+        f.attention += 2 * 2 * (double)m->hidden_size * keys_of(m, n);
+    }
     return f;
 }
 

@@ -26,7 +26,7 @@ typedef struct seo_forecast_args {
 typedef struct seo_forecast {
     int64_t parameters;
     int64_t micro_batches; /* passes of a rank in a step */
-    double model_flops;    /* a token, forward and backward, attention counted causal */
+    double model_flops;    /* a token, forward and backward, of attention what is seen */
     double machine_flops;  /* a token, with what is computed again */
     double compute_s, update_s, exchange_s;
     double exposed_s; /* the part of exchange_s that computing cannot hide */
