@@ -61,8 +61,9 @@ typedef struct team {
     uint64_t whole_sums[RANKS_MAX]; /* of what passes read, where it is whole */
 } team;
 
-seo_model_config ranks_model(double dropout, int64_t adapter_rank) {
-    seo_model_config config = tiny_config(dropout);
+seo_model_config ranks_model(seo_family family, double dropout, int64_t adapter_rank) {
+    const tiny_case of = {.family = family};
+    seo_model_config config = tiny_case_config(&of, dropout);
     config.lora_rank = adapter_rank;
     config.lora_alpha = 8;
     config.lora_targets = SEO_LORA_QKV | SEO_LORA_FC;
@@ -71,7 +72,7 @@ seo_model_config ranks_model(double dropout, int64_t adapter_rank) {
 
 static void configure(rank *r) {
     const ranks_setup *s = r->setup;
-    r->config.model = ranks_model(s->dropout, s->adapter_rank);
+    r->config.model = ranks_model(s->family, s->dropout, s->adapter_rank);
     r->config.train = (seo_train_config){.steps = RANKS_STEPS_MAX,
                                          .batch_tokens = RANKS_SEQUENCES * TINY_POSITIONS,
                                          .micro_batch = s->micro_batch,
@@ -264,7 +265,7 @@ done:
 }
 
 void ranks_train(const ranks_setup *setup, ranks_result *out) {
-    const seo_model_config config = ranks_model(setup->dropout, setup->adapter_rank);
+    const seo_model_config config = ranks_model(setup->family, setup->dropout, setup->adapter_rank);
     ranks_state *state = setup->state;
     team t = {.setup = setup, .out = out};
     *out = (ranks_result){0};

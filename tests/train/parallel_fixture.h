@@ -21,6 +21,7 @@ typedef struct ranks_setup {
     seo_dtype wire;
     seo_recompute recompute;
     double dropout;
+    seo_family family;    /* a decoder; 0: GPT-2 */
     int64_t adapter_rank; /* 0: all is trained */
     int64_t poison_step;  /* 0: none. A weight of the last rank alone is no number in this step */
     int64_t first_step, steps;
@@ -36,7 +37,7 @@ typedef struct ranks_result {
 } ranks_result;
 
 /* The model that the ranks have. */
-seo_model_config ranks_model(double dropout, int64_t adapter_rank);
+seo_model_config ranks_model(seo_family family, double dropout, int64_t adapter_rank);
 
 /* A data folder of TINY_VOCAB; removed by remove. */
 const char *ranks_data_make(void);

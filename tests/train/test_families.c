@@ -258,6 +258,33 @@ static void encoders_do_not_generate(void **state) {
     }
 }
 
+/* What is told without a device is what a model takes, to the byte: in every mode, at every level
+ * of recomputation. */
+static void memory(void **state) {
+    (void)state;
+    for (int i = 0; i < TINY_CASES; i++) {
+        const seo_model_config config = tiny_case_config(&tiny_cases[i], 0.1);
+        for (int kind = 0; kind < 4; kind++) {
+            seo_device *dev = NULL;
+            seo_model *model = NULL;
+            seo_memory_table told = {0};
+            ok(seo_device_open_cpu(&(seo_cpu_options){.threads = 1}, &dev));
+            const seo_device_facts facts = seo_device_facts_of(dev);
+            const int64_t before = seo_device_bytes(dev);
+            const seo_model_args args = {.dev = dev,
+                                         .config = &config,
+                                         .mode = kind == 3 ? SEO_MODEL_EVAL : SEO_MODEL_TRAIN,
+                                         .batch = 3,
+                                         .recompute = (seo_recompute)(kind % 3)};
+            ok(seo_model_measure(&args, &facts, &told));
+            ok(seo_model_open(&args, &model));
+            assert_int_equal(seo_device_bytes(dev) - before, seo_memory_total(&told));
+            seo_model_close(model);
+            seo_device_close(dev);
+        }
+    }
+}
+
 int main(void) {
     double none = 0, some = 0.25;
     const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(documents, &none),
@@ -266,6 +293,7 @@ int main(void) {
                                        cmocka_unit_test(bands),
                                        cmocka_unit_test(logits_alone),
                                        cmocka_unit_test(teaching),
+                                       cmocka_unit_test(memory),
                                        cmocka_unit_test(encoders_do_not_generate)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

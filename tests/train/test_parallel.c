@@ -66,6 +66,33 @@ static void any_number_of_ranks(void **state) {
     }
 }
 
+/* The other decoders: any number of ranks in invariant mode, every level with one pass a rank. What
+ * blocks have in which order differs from family to family, and with it what hooks see. */
+static void families(void **state) {
+    (void)state;
+    const seo_family others[] = {SEO_FAMILY_GPT1, SEO_FAMILY_GPT3};
+    for (int64_t i = 0; i < SEO_COUNT_OF(others); i++) {
+        ranks_setup one = usual(1, 0, NULL), one_pass = usual(4, 1, NULL);
+        one.family = one_pass.family = others[i];
+        one.slots = SLOTS;
+        for (int64_t zero = 0; zero <= 1; zero++) {
+            ranks_setup many = one;
+            many.ranks = 4;
+            many.zero = zero;
+            if (!same_bits(one, many)) fail_msg("family %d, zero %d", others[i], (int)zero);
+        }
+        one_pass.micro_batch = RANKS_SEQUENCES / 4;
+        for (int64_t zero = 0; zero <= 3; zero++) {
+            ranks_setup other = one_pass;
+            other.zero = zero;
+            other.recompute = zero == 3 ? SEO_RECOMPUTE_FULL : SEO_RECOMPUTE_SELECTIVE;
+            if (!same_bits(one_pass, other)) {
+                fail_msg("family %d, zero %d with one pass", others[i], (int)zero);
+            }
+        }
+    }
+}
+
 /* Adapters alone are shared out, or not; the rest lies whole on every rank. */
 static void adapters(void **state) {
     (void)state;
@@ -206,6 +233,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_ranks),
                                        cmocka_unit_test(ranks_that_change),
                                        cmocka_unit_test(adapters),
+                                       cmocka_unit_test(families),
                                        cmocka_unit_test(default_mode),
                                        cmocka_unit_test(levels),
                                        cmocka_unit_test(near_each_other),

@@ -17,12 +17,13 @@ typedef struct plan_case {
     int64_t zero, slots, micro_batch;
     seo_recompute recompute;
     int64_t adapter_rank; /* 0: all is trained */
+    seo_family family;
 } plan_case;
 
 static int64_t planned(const plan_case *k) {
     seo_plan_memory memory;
     seo_config c = {0};
-    c.model = ranks_model(0.1, k->adapter_rank);
+    c.model = ranks_model(k->family, 0.1, k->adapter_rank);
     c.train.batch_tokens = RANKS_SEQUENCES * TINY_POSITIONS;
     c.train.micro_batch = k->micro_batch;
     c.optimizer.master_weights = true;
@@ -48,6 +49,7 @@ static int64_t taken(const plan_case *k, const char *data) {
                                .recompute = k->recompute,
                                .dropout = 0.1,
                                .adapter_rank = k->adapter_rank,
+                               .family = k->family,
                                .first_step = 1,
                                .steps = 1,
                                .data = data,
@@ -60,13 +62,22 @@ static int64_t taken(const plan_case *k, const char *data) {
 static void test_to_the_byte(void **unused) {
     (void)unused;
     static const plan_case cases[] = {
-        {1, 1, 0, 2, SEO_RECOMPUTE_NONE, 0},      {1, 1, 8, 1, SEO_RECOMPUTE_NONE, 0},
-        {2, 0, 0, 2, SEO_RECOMPUTE_NONE, 0},      {2, 1, 0, 2, SEO_RECOMPUTE_FULL, 0},
-        {2, 2, 0, 2, SEO_RECOMPUTE_NONE, 0},      {2, 3, 0, 2, SEO_RECOMPUTE_NONE, 0},
-        {4, 3, 0, 1, SEO_RECOMPUTE_SELECTIVE, 0}, {2, 1, 8, 1, SEO_RECOMPUTE_NONE, 0},
-        {4, 0, 8, 2, SEO_RECOMPUTE_NONE, 0},      {8, 3, 0, 2, SEO_RECOMPUTE_FULL, 0},
-        {1, 0, 0, 2, SEO_RECOMPUTE_NONE, 4},      {4, 1, 0, 2, SEO_RECOMPUTE_SELECTIVE, 4},
-        {4, 3, 0, 2, SEO_RECOMPUTE_NONE, 4},
+        {1, 1, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {1, 1, 8, 1, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {2, 0, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {2, 1, 0, 2, SEO_RECOMPUTE_FULL, 0, SEO_FAMILY_GPT2},
+        {2, 2, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {2, 3, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {4, 3, 0, 1, SEO_RECOMPUTE_SELECTIVE, 0, SEO_FAMILY_GPT2},
+        {2, 1, 8, 1, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {4, 0, 8, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT2},
+        {8, 3, 0, 2, SEO_RECOMPUTE_FULL, 0, SEO_FAMILY_GPT2},
+        {1, 0, 0, 2, SEO_RECOMPUTE_NONE, 4, SEO_FAMILY_GPT2},
+        {4, 1, 0, 2, SEO_RECOMPUTE_SELECTIVE, 4, SEO_FAMILY_GPT2},
+        {4, 3, 0, 2, SEO_RECOMPUTE_NONE, 4, SEO_FAMILY_GPT2},
+        {1, 0, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT1},
+        {4, 3, 0, 2, SEO_RECOMPUTE_SELECTIVE, 0, SEO_FAMILY_GPT1},
+        {2, 2, 0, 1, SEO_RECOMPUTE_FULL, 0, SEO_FAMILY_GPT3},
     };
     const char *data = ranks_data_make();
     for (int64_t i = 0; i < SEO_COUNT_OF(cases); i++) {
