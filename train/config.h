@@ -23,7 +23,7 @@ enum {
     SEO_CONFIG_TEXT_MAX = 1024,
     SEO_CONFIG_MIX_MAX = 64,
     SEO_CONFIG_SPIKE_WINDOW_MAX = 1024,
-    SEO_CONFIG_FIELDS = 78
+    SEO_CONFIG_FIELDS = 79
 };
 
 /* gpt1, gpt2, gpt3: decoders. bert, roberta, distilbert: encoders. */
@@ -77,6 +77,7 @@ typedef struct seo_model_config {
     int64_t num_layers, num_heads, hidden_size;
     int64_t ffn_hidden_size; /* resolved: 4 * hidden_size when not given */
     int64_t seq_len, vocab_size;
+    int64_t max_positions;    /* that the model has an embedding of; 0: seq_len */
     seo_gelu_kind activation; /* gelu_tanh | gelu_erf */
     double dropout;           /* embedding, attention output and feed-forward output */
     double attention_dropout; /* attention probabilities */
@@ -94,6 +95,10 @@ typedef struct seo_model_config {
     int32_t lora_targets;  /* SEO_LORA_... */
     int64_t distill_width; /* hidden size of a teacher of another width; 0: none */
 } seo_model_config;
+
+static inline int64_t seo_model_positions(const seo_model_config *model) {
+    return model->max_positions > 0 ? model->max_positions : model->seq_len;
+}
 
 static inline bool seo_family_is_encoder(seo_family family) {
     return family >= SEO_FAMILY_BERT;

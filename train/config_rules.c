@@ -270,6 +270,7 @@ void seo_rules_apply(seo_rules *rules) {
         {{"model.hidden_size", "model.ffn_hidden_size"}, seo_config_rule_ffn},
         {{"model.hidden_size", "model.num_heads"}, seo_config_rule_heads},
         {{FAMILY_FIELDS, "model.seq_len"}, seo_config_rule_family},
+        {{"model.seq_len", "model.max_positions"}, seo_config_rule_positions},
         {{"model.family", "model.band", "model.seq_len"}, seo_config_rule_band},
         {{FAMILY_FIELDS, "model.type_vocab_size", "model.next_sentence"},
          seo_config_rule_sentences},

@@ -31,6 +31,7 @@ const char *seo_config_family_name(seo_family family);
 void seo_config_rule_ffn(seo_rules *rules);
 void seo_config_rule_heads(seo_rules *rules);
 void seo_config_rule_family(seo_rules *rules);
+void seo_config_rule_positions(seo_rules *rules);
 void seo_config_rule_band(seo_rules *rules);
 void seo_config_rule_sentences(seo_rules *rules);
 void seo_config_rule_masks(seo_rules *rules);

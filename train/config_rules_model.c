@@ -65,6 +65,15 @@ void seo_config_rule_family(seo_rules *rules) {
     for (int64_t i = 0; i < SEO_COUNT_OF(paths); i++) seo_key_derive(rules, paths[i]);
 }
 
+void seo_config_rule_positions(seo_rules *rules) {
+    const seo_model_config *model = &rules->config->model;
+    if (model->max_positions == 0 || model->max_positions >= model->seq_len) return;
+    seo_key_complain(rules, seo_key_blame(rules, "model.max_positions", "model.seq_len"),
+                     "model.max_positions %" PRId64 " is below model.seq_len %" PRId64
+                     "; give as many or more, or 0 for as many",
+                     model->max_positions, model->seq_len);
+}
+
 void seo_config_rule_band(seo_rules *rules) {
     const seo_model_config *model = &rules->config->model;
     if (model->band == 0) return;

@@ -105,6 +105,7 @@ static const struct {
     {"model.hidden_size", "model.hidden_size=64\nmodel.ffn_hidden_size=128"},
     {"model.ffn_hidden_size", "model.ffn_hidden_size=64"},
     {"model.seq_len", "model.seq_len=64"},
+    {"model.max_positions", "model.max_positions=64"},
     {"model.vocab_size", "model.vocab_size=258"},
     {"model.activation", "model.activation=gelu_erf"},
     {"model.dropout", "model.dropout=0.1"},

@@ -58,6 +58,9 @@ static seo_err open_checkpoint(export *e) {
     SEO_TRY(seo_ckpt_open(e->args->checkpoint, NULL, &e->ckpt));
     SEO_TRY(seo_path_join(path, seo_ckpt_path(e->ckpt), "config.yaml"));
     SEO_TRY(seo_config_load(path, NULL, 0, &e->config));
+    /* There a model's context is as long as its table of positions. */
+    e->config.model.seq_len = seo_model_positions(&e->config.model);
+    e->config.model.max_positions = 0;
     if (e->config.lora.rank > 0) {
         err = SEO_FAIL(SEO_ERR_USAGE,
                        "%s holds adapters (lora.rank) and not the parameters they belong to. Write "

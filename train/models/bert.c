@@ -122,8 +122,8 @@ static seo_err bert_params(void *state, seo_params *params) {
     bert *b = state;
     const seo_model_config *m = &b->config;
     const char *dense = is(b, SEO_FAMILY_BERT) ? "pooler" : "classify.dense";
-    SEO_TRY(seo_embed_params(params, m->vocab_size, m->seq_len + b->embed.first_position, k_std,
-                             &b->embed));
+    SEO_TRY(seo_embed_params(params, m->vocab_size,
+                             seo_model_positions(m) + b->embed.first_position, k_std, &b->embed));
     SEO_TRY(seo_stack_params(params, k_std, k_std, &b->stack));
     if (!classifies(b)) SEO_TRY(seo_masked_params(params, b->embed.wte, k_std, &b->masked));
     if (labels(b)) {

@@ -97,7 +97,7 @@ static seo_err gpt_params(void *state, seo_params *params) {
     const seo_model_config *m = &g->config;
     const double residual_std =
         m->family == SEO_FAMILY_GPT1 ? k_std : k_std / sqrt(2.0 * (double)m->num_layers);
-    SEO_TRY(seo_embed_params(params, m->vocab_size, m->seq_len, k_std, &g->embed));
+    SEO_TRY(seo_embed_params(params, m->vocab_size, seo_model_positions(m), k_std, &g->embed));
     SEO_TRY(seo_stack_params(params, k_std, residual_std, &g->stack));
     if (classifies(g)) SEO_TRY(seo_label_params(params, NULL, "classify.out", k_std, &g->label));
     seo_head_tie(params, g->embed.wte, &g->head);

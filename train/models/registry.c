@@ -21,6 +21,10 @@ seo_err seo_family_check(const seo_model_config *m) {
             return SEO_FAIL(SEO_ERR_USAGE, "model: every size must be between 1 and 2^31 - 1");
         }
     }
+    if (seo_model_positions(m) < m->seq_len) {
+        return SEO_FAIL(SEO_ERR_USAGE, "model: max_positions %lld is below seq_len %lld",
+                        (long long)m->max_positions, (long long)m->seq_len);
+    }
     if (m->hidden_size % m->num_heads != 0) {
         return SEO_FAIL(SEO_ERR_USAGE, "model: hidden_size %lld is not divisible by num_heads %lld",
                         (long long)m->hidden_size, (long long)m->num_heads);
