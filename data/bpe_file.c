@@ -152,7 +152,31 @@ done:
     return err;
 }
 
-/* ---- GPT-2's two files ---- */
+/* ---- GPT-2's two files, which RoBERTa has as well ---- */
+
+static seo_err read_named_special(seo_tokenizer_reader *r, const json_t *root, const char *name) {
+    const seo_err err = seo_read_special(r, name, json_integer_value(json_object_get(root, name)));
+    return err == SEO_OK ? SEO_OK : seo_err_context(err, "%s: [\"%s\"]", r->path, name);
+}
+
+/* The file does not say which pieces are special; RoBERTa's are where all five are, and then
+ * GPT-2's is a piece like any other. */
+static seo_err read_specials(seo_tokenizer_reader *r, const json_t *root) {
+    static const char *const roberta[] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
+    enum { COUNT = sizeof roberta / sizeof roberta[0] };
+    int found = 0;
+    for (int i = 0; i < COUNT; i++) found += json_is_integer(json_object_get(root, roberta[i]));
+    if (found < COUNT) {
+        const bool eot = json_is_integer(json_object_get(root, SEO_EOT_TEXT));
+        return eot ? read_named_special(r, root, SEO_EOT_TEXT) : SEO_OK;
+    }
+    for (int i = 0; i < COUNT; i++) {
+        const seo_err err = read_named_special(r, root, roberta[i]);
+        if (err != SEO_OK) return err;
+    }
+    seo_vocab_builder_strip_left(&r->builder);
+    return SEO_OK;
+}
 
 static seo_err read_encoder_json(seo_tokenizer_reader *r) {
     seo_err err = SEO_OK;
@@ -162,12 +186,7 @@ static seo_err read_encoder_json(seo_tokenizer_reader *r) {
         err = SEO_FAIL(SEO_ERR_FORMAT, "%s: not an object of pieces and ids", r->path);
         goto done;
     }
-    json_t *eot = json_object_get(root, SEO_EOT_TEXT);
-    if (json_is_integer(eot)) {
-        err = seo_read_special(r, SEO_EOT_TEXT, json_integer_value(eot));
-        if (err != SEO_OK) seo_err_context(err, "%s: [\"" SEO_EOT_TEXT "\"]", r->path);
-        if (err != SEO_OK) goto done;
-    }
+    SEO_TRY(read_specials(r, root));
     SEO_TRY(seo_read_vocabulary(r, "vocabulary", root));
 done:
     json_decref(root);

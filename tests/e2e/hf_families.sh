@@ -23,6 +23,17 @@ for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert; do
     hf same "$kind" "$kind-again" || fail "$kind: not the same after import and export"
 done
 
+# RoBERTa's vocabulary in the two files that older models have is the same tokenizer.
+python3 - roberta.json <<'FILES' || fail "vocab.json and merges.txt"
+import json, sys
+model = json.load(open(sys.argv[1], encoding="utf-8"))["model"]
+json.dump(model["vocab"], open("vocab.json", "w", encoding="utf-8"))
+with open("merges.txt", "w", encoding="utf-8") as file:
+    file.write("#version: 0.2\n" + "".join(merge + "\n" for merge in model["merges"]))
+FILES
+ok "$seodang" tokenizer convert --gpt2 vocab.json merges.txt --out two-files.json
+cmp roberta.json two-files.json || fail "two files give another tokenizer than the one they were made of"
+
 # The names of 2018 mean the same; what has no masked-token head, or another head, is refused by what it lacks.
 hf change bert bert-old old || fail "change old"
 ok "$seodang" import --hf bert-old --out bert-old-run

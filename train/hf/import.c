@@ -11,6 +11,7 @@
 #include "train/hf/hf.h"
 #include "train/hf/model_json.h"
 #include "train/hf/source.h"
+#include "train/hf/tokenizer_in.h"
 
 typedef struct import {
     seo_hf_source source;
@@ -29,38 +30,7 @@ static void import_free(import *m) {
     seo_buf_free(&m->yaml);
 }
 
-/* ---- the tokenizer ---- */
-
-static seo_err look(const char *dir, const char *name, char path[SEO_PATH_MAX], bool *there) {
-    seo_path_kind kind = SEO_PATH_NONE;
-    seo_err err = seo_path_join(path, dir, name);
-    if (err == SEO_OK) err = seo_path_look(path, &kind);
-    *there = kind == SEO_PATH_FILE;
-    return err;
-}
-
-/* tokenizer.json, or the two files that older models of GPT-2's kind have. */
-static seo_err load_tokenizer(const char *dir, seo_tokenizer **out) {
-    seo_err err = SEO_OK;
-    char json[SEO_PATH_MAX], vocab[SEO_PATH_MAX], merges[SEO_PATH_MAX];
-    bool has_json, has_vocab, has_merges;
-    SEO_TRY(look(dir, "tokenizer.json", json, &has_json));
-    SEO_TRY(look(dir, "vocab.json", vocab, &has_vocab));
-    SEO_TRY(look(dir, "merges.txt", merges, &has_merges));
-    if (has_json) {
-        SEO_TRY(seo_tokenizer_load(json, out));
-    } else if (has_vocab && has_merges) {
-        SEO_TRY(seo_tokenizer_load_gpt2(vocab, merges, out));
-    } else {
-        err = SEO_FAIL(SEO_ERR_MISSING,
-                       "%s has no tokenizer.json: get it from where the model is from, or let "
-                       "transformers write it with AutoTokenizer.from_pretrained(...)"
-                       ".save_pretrained(...)",
-                       dir);
-    }
-done:
-    return err;
-}
+/* ---- what belongs together ---- */
 
 static seo_err check_tokenizer(const import *m) {
     const int64_t ids = seo_tokenizer_vocab_size(m->tokenizer);
@@ -180,7 +150,7 @@ seo_err seo_hf_import(const char *dir, const char *run, seo_buf *report) {
     import *m = calloc(1, sizeof *m);
     if (!m) return SEO_FAIL(SEO_ERR_MEMORY, "no memory to import a model");
     SEO_TRY(seo_hf_source_open(dir, &m->source));
-    SEO_TRY(load_tokenizer(dir, &m->tokenizer));
+    SEO_TRY(seo_hf_tokenizer_load(dir, &m->tokenizer));
     SEO_TRY(check_tokenizer(m));
     SEO_TRY(seo_hf_source_check_copies(&m->source));
     SEO_TRY(make_config(m));
