@@ -295,17 +295,28 @@ static bool same_key(const seo_model_key *a, const seo_model_key *b) {
            a->attention_dropout == b->attention_dropout && a->spans == b->spans;
 }
 
-/* The record of passes like this one; NULL when there are other shapes already, or where others
- * have a hand in the pass. */
-static seo_model_shape *shape_of(seo_model *model, const seo_pass_args *args) {
+/* The record of passes like this one: in place of the one that was least recently used, when it is
+ * new. A run whose scales change, since its batch grows or its targets are counted anew in each,
+ * has new ones all the time; when they stay they are recorded. */
+static seo_err shape_of(seo_model *model, const seo_pass_args *args, seo_model_shape **out) {
     const seo_model_key key = key_of(model, args);
-    if (args->hooks || args->teaching) return NULL;
+    seo_model_shape *oldest = &model->shapes[0];
+    *out = NULL;
     for (int64_t i = 0; i < SEO_MODEL_SHAPES; i++) {
         seo_model_shape *s = &model->shapes[i];
-        if (s->key.batch == 0) s->key = key;
-        if (same_key(&s->key, &key)) return s;
+        if (same_key(&s->key, &key)) *out = s;
+        if (s->used < oldest->used) oldest = s;
     }
-    return NULL;
+    if (!*out) {
+        /* It may be running. */
+        const seo_err err = oldest->replay.graph ? seo_device_sync(model->dev) : SEO_OK;
+        if (err != SEO_OK) return err;
+        seo_replay_free(&oldest->replay);
+        oldest->key = key;
+        *out = oldest;
+    }
+    (*out)->used = ++model->passes;
+    return SEO_OK;
 }
 
 seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *args) {
@@ -314,11 +325,13 @@ seo_err seo_model_forward_backward(seo_model *model, const seo_pass_args *args) 
     queued_pass queued = {.model = model, .io = &io};
     SEO_ASSERT(model->mode == SEO_MODEL_TRAIN);
     SEO_TRY(start_pass(model, args, true, &io));
-    seo_model_shape *shape = shape_of(model, args);
-    if (shape) {
-        SEO_TRY(seo_replay_run(&shape->replay, model->dev, queue_pass, &queued));
-    } else {
+    /* Where others have a hand in the pass it is another one each time. */
+    if (args->hooks || args->teaching) {
         SEO_TRY(queue_pass(&queued));
+    } else {
+        seo_model_shape *shape = NULL;
+        SEO_TRY(shape_of(model, args, &shape));
+        SEO_TRY(seo_replay_run(&shape->replay, model->dev, queue_pass, &queued));
     }
     SEO_TRY(hand_over_losses(model, args));
 done:

@@ -9,7 +9,8 @@
 extern "C" {
 #endif
 
-/* A run has one shape of micro-batch, and a second one where it does not divide the batch. */
+/* A run has one shape of micro-batch at a time, and a second one where it does not divide the
+ * batch. */
 enum { SEO_MODEL_SHAPES = 2 };
 
 /* What of a pass decides which operators are queued, and with which arguments. */
@@ -22,6 +23,7 @@ typedef struct seo_model_key {
 /* Forward and backward of one shape; what is recorded depends on all of its key. */
 typedef struct seo_model_shape {
     seo_model_key key;
+    int64_t used; /* the pass that was the last one like it; 0: none */
     seo_replay replay;
 } seo_model_shape;
 
@@ -72,7 +74,8 @@ struct seo_model {
     int32_t *staging;
     int64_t input_at[SEO_INPUT_COUNT];
     seo_model_shape shapes[SEO_MODEL_SHAPES];
-    seo_pass last; /* the pass whose activations are there */
+    int64_t passes; /* with a backward, that could be recorded */
+    seo_pass last;  /* the pass whose activations are there */
 };
 
 /* model_memory.c: declares all tensors (the device is not needed); takes their memory. */
