@@ -25,7 +25,9 @@ typedef enum seo_purpose {
     SEO_PURPOSE_SAMPLE = 3,
     SEO_PURPOSE_SPLIT = 4,
     SEO_PURPOSE_TEST = 5,
-    SEO_PURPOSE_ROUNDING = 6
+    SEO_PURPOSE_ROUNDING = 6,
+    SEO_PURPOSE_MASK = 7, /* masked tokens of a row; the site is the source, the step the epoch */
+    SEO_PURPOSE_PAIR = 8  /* sentence pairs, likewise */
 } seo_purpose;
 
 typedef struct seo_rng_key {

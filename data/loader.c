@@ -19,20 +19,38 @@ typedef enum slot_state { SLOT_EMPTY, SLOT_BUSY, SLOT_READY, SLOT_FAILED } slot_
 typedef struct slot {
     slot_state state;
     int64_t step;
-    int32_t *tokens;
+    int32_t *memory; /* the arrays of all rows, one after the other */
     int32_t *groups; /* NULL: none asked for */
     seo_order_place *places;
+    int64_t total_targets;
     seo_err code;
     char detail[DETAIL_BYTES];
 } slot;
 
+/* Where the arrays of a slot begin, each with a place for every row. */
+typedef struct layout {
+    int64_t targets, types, spans, picks, pick_targets, labels, end; /* ids begin at 0 */
+} layout;
+
+/* What this rank has of a batch. */
+typedef struct share {
+    int64_t first_sample; /* of the global batch */
+    int64_t sequences;    /* likewise */
+    int64_t first, count; /* this rank's part of [0, sequences) */
+} share;
+
 struct seo_loader {
-    seo_dataset **datasets;
+    seo_rows *rows;
+    seo_row_shape shape;
     seo_order *order;
+    seo_ramp *own_ramp; /* where none was given: constant */
+    const seo_ramp *ramp;
     int64_t seq_len, batch_sequences, first_sequence, local_count;
     int64_t micro_batch, groups_stride;
     int64_t prefetch, slot_count; /* slot_count = prefetch + 1: one is the caller's */
-    int32_t *inputs;              /* of one micro-batch, without gaps; the thread's own */
+    layout at;
+    bool reads_others; /* to know the targets of the global batch */
+    int32_t *inputs;   /* of one micro-batch, without gaps; the thread's own */
     slot *slots;
     int64_t hinted; /* steps below it were announced to the system; the thread's own */
 
@@ -47,13 +65,28 @@ struct seo_loader {
 
 /* ---- the batch of a step, a pure function ---- */
 
-static void make_groups(const seo_loader *loader, slot *s) {
-    const int64_t seq_len = loader->seq_len;
+static share share_of(const seo_loader *loader, int64_t step) {
+    const seo_ramp_batch batch = seo_ramp_at(loader->ramp, step);
+    if (batch.sequences == loader->batch_sequences) {
+        return (share){.first_sample = batch.first,
+                       .sequences = batch.sequences,
+                       .first = loader->first_sequence,
+                       .count = loader->local_count};
+    }
+    const int64_t full = loader->batch_sequences;
+    return (share){.first_sample = batch.first,
+                   .sequences = batch.sequences,
+                   .first = loader->first_sequence * batch.sequences / full,
+                   .count = loader->local_count * batch.sequences / full};
+}
+
+static void make_groups(const seo_loader *loader, slot *s, int64_t count) {
+    const int64_t seq_len = loader->seq_len, stride = loader->shape.ids;
     int32_t *out = s->groups;
-    for (int64_t first = 0; first < loader->local_count; first += loader->micro_batch) {
-        const int64_t rows = seo_min_i64(loader->micro_batch, loader->local_count - first);
+    for (int64_t first = 0; first < count; first += loader->micro_batch) {
+        const int64_t rows = seo_min_i64(loader->micro_batch, count - first);
         for (int64_t r = 0; r < rows; r++) {
-            memcpy(loader->inputs + r * seq_len, s->tokens + (first + r) * (seq_len + 1),
+            memcpy(loader->inputs + r * seq_len, s->memory + (first + r) * stride,
                    (size_t)seq_len * sizeof *out);
         }
         seo_groups_build(loader->inputs, rows * seq_len, out);
@@ -62,34 +95,72 @@ static void make_groups(const seo_loader *loader, slot *s) {
 }
 
 seo_order_place seo_loader_place(const seo_loader *loader, int64_t step, int64_t j) {
-    SEO_ASSERT(j >= 0 && j < loader->batch_sequences);
-    return seo_order_at(loader->order, step * loader->batch_sequences + j);
+    const seo_ramp_batch batch = seo_ramp_at(loader->ramp, step);
+    SEO_ASSERT(j >= 0 && j < batch.sequences);
+    return seo_order_at(loader->order, batch.first + j);
+}
+
+const seo_rows *seo_loader_rows(const seo_loader *loader) {
+    return loader->rows;
+}
+
+/* The array that begins at `at`, from row r on; NULL when rows have `width` 0 of it. */
+static int32_t *array(const slot *s, int64_t at, int64_t width, int64_t r) {
+    return width > 0 ? s->memory + at + r * width : NULL;
+}
+
+static seo_row row_of(const seo_loader *loader, const slot *s, int64_t r) {
+    const layout *at = &loader->at;
+    const seo_row_shape *shape = &loader->shape;
+    return (seo_row){.ids = array(s, 0, shape->ids, r),
+                     .targets = array(s, at->targets, shape->targets, r),
+                     .types = array(s, at->types, shape->types, r),
+                     .spans = array(s, at->spans, shape->spans, r),
+                     .picks = array(s, at->picks, shape->picks, r),
+                     .pick_targets = array(s, at->pick_targets, shape->picks, r),
+                     .label = array(s, at->labels, shape->label, r)};
+}
+
+/* Of the global batch. Rows of other ranks are counted, not made. */
+static seo_err count_targets(const seo_loader *loader, const share *part, int64_t *out) {
+    *out = part->sequences * loader->seq_len;
+    if (loader->shape.ids > loader->seq_len) return SEO_OK;
+    *out = 0;
+    for (int64_t j = 0; j < part->sequences; j++) {
+        int64_t targets = 0;
+        const seo_err err = seo_rows_targets(
+            loader->rows, seo_order_at(loader->order, part->first_sample + j), &targets);
+        if (err != SEO_OK) return err;
+        *out += targets;
+    }
+    return SEO_OK;
 }
 
 static seo_err fetch(const seo_loader *loader, slot *s) {
-    const int64_t width = loader->seq_len + 1;
-    for (int64_t r = 0; r < loader->local_count; r++) {
-        const seo_order_place place = seo_loader_place(loader, s->step, loader->first_sequence + r);
-        const seo_err err =
-            seo_dataset_read(loader->datasets[place.source], place.window * loader->seq_len, width,
-                             s->tokens + r * width);
-        if (err != SEO_OK) return err;
-        s->places[r] = place;
+    seo_err err = SEO_OK;
+    const share part = share_of(loader, s->step);
+    for (int64_t r = 0; r < part.count; r++) {
+        const seo_row row = row_of(loader, s, r);
+        s->places[r] = seo_order_at(loader->order, part.first_sample + part.first + r);
+        SEO_TRY(seo_rows_make(loader->rows, s->places[r], &row));
     }
-    if (s->groups) make_groups(loader, s);
-    return SEO_OK;
+    SEO_TRY(count_targets(loader, &part, &s->total_targets));
+    if (s->groups) make_groups(loader, s, part.count);
+done:
+    return err;
 }
 
 /* The order is known, so a slow disk can be told early what will be read. */
 static void hint_ahead(seo_loader *loader, int64_t step) {
-    const int64_t ahead = seo_div_up(HINT_WINDOWS, loader->local_count);
+    const int64_t rows = loader->reads_others ? loader->batch_sequences : loader->local_count;
+    const int64_t ahead = seo_div_up(HINT_WINDOWS, rows);
     if (loader->hinted <= step || loader->hinted > step + ahead + 1) loader->hinted = step + 1;
     for (; loader->hinted <= step + ahead; loader->hinted++) {
-        for (int64_t r = 0; r < loader->local_count; r++) {
-            const int64_t g = loader->hinted * loader->batch_sequences + loader->first_sequence + r;
-            const seo_order_place place = seo_order_at(loader->order, g);
-            seo_dataset_prefetch(loader->datasets[place.source], place.window * loader->seq_len,
-                                 loader->seq_len + 1);
+        const share part = share_of(loader, loader->hinted);
+        const int64_t first = loader->reads_others ? 0 : part.first;
+        const int64_t count = loader->reads_others ? part.sequences : part.count;
+        for (int64_t r = first; r < first + count; r++) {
+            seo_rows_prefetch(loader->rows, seo_order_at(loader->order, part.first_sample + r));
         }
     }
 }
@@ -152,14 +223,11 @@ static void *run(void *argument) {
 /* ---- opening and closing ---- */
 
 static seo_err check_args(const seo_loader_args *args) {
-    if (args->dataset_count < 1 || args->dataset_count > SEO_ORDER_SOURCES_MAX ||
-        args->seq_len < 1 || args->batch_sequences < 1 || args->prefetch < 1 ||
+    if (args->batch_sequences < 1 || args->batch_sequences > INT64_MAX / 4 || args->prefetch < 1 ||
         args->prefetch > PREFETCH_MAX || args->micro_batch < 0) {
-        return SEO_FAIL(
-            SEO_ERR_ARG,
-            "a loader takes 1 to %d datasets, sequences of at least 1 token, batches of "
-            "at least 1 sequence and a prefetch of 1 to %d",
-            (int)SEO_ORDER_SOURCES_MAX, (int)PREFETCH_MAX);
+        return SEO_FAIL(SEO_ERR_ARG,
+                        "a loader takes batches of at least 1 sequence and a prefetch of 1 to %d",
+                        (int)PREFETCH_MAX);
     }
     if (args->first_sequence < 0 || args->local_count < 1 ||
         args->local_count > args->batch_sequences - args->first_sequence) {
@@ -170,41 +238,70 @@ static seo_err check_args(const seo_loader_args *args) {
     return SEO_OK;
 }
 
-/* Sources of one mix share a tokenizer, and each has a window to give. */
-static seo_err check_datasets(const seo_loader_args *args) {
-    const seo_dataset_info first = seo_dataset_info_get(args->datasets[0]);
-    for (int64_t i = 0; i < args->dataset_count; i++) {
-        const seo_dataset_info info = seo_dataset_info_get(args->datasets[i]);
-        const char *name = seo_dataset_name(args->datasets[i]);
-        if (strcmp(info.tokenizer_sha256, first.tokenizer_sha256) != 0) {
-            return SEO_FAIL(SEO_ERR_USAGE,
-                            "%s and %s were made with different tokenizers and cannot be mixed: "
-                            "build one of them again",
-                            seo_dataset_name(args->datasets[0]), name);
-        }
-        if (info.vocab_size != first.vocab_size) {
-            return SEO_FAIL(SEO_ERR_USAGE,
-                            "%s and %s have vocabularies of different sizes and cannot be mixed: "
-                            "build one of them again",
-                            seo_dataset_name(args->datasets[0]), name);
-        }
-        if (seo_dataset_windows(args->datasets[i], args->seq_len) < 1) {
-            return SEO_FAIL(SEO_ERR_USAGE,
-                            "%s has %" PRId64 " tokens, too few for one sequence of %" PRId64
-                            " and its target: take shorter sequences or more text",
-                            name, info.token_count, args->seq_len);
-        }
+/* A rank's part of every batch is the same share of it, and whole. */
+static seo_err check_ramp(const seo_loader_args *args) {
+    if (args->ramp == NULL) return SEO_OK;
+    const seo_ramp_args ramp = seo_ramp_args_of(args->ramp);
+    const bool grows = ramp.ramp_tokens > 0 && ramp.start_sequences < ramp.full_sequences;
+    int64_t first = 0, local = 0;
+    if (ramp.full_sequences != args->batch_sequences || ramp.seq_len != args->seq_len ||
+        !seo_mul_ok(args->first_sequence, args->batch_sequences, &first) ||
+        !seo_mul_ok(args->local_count, args->batch_sequences, &local)) {
+        return SEO_FAIL(SEO_ERR_ARG,
+                        "the batch grows to %" PRId64 " sequences of %" PRId64
+                        ", the loader's has %" PRId64 " of %" PRId64,
+                        ramp.full_sequences, ramp.seq_len, args->batch_sequences, args->seq_len);
     }
-    return SEO_OK;
+    if (!grows || (args->first_sequence * ramp.unit_sequences % args->batch_sequences == 0 &&
+                   args->local_count * ramp.unit_sequences % args->batch_sequences == 0)) {
+        return SEO_OK;
+    }
+    return SEO_FAIL(SEO_ERR_USAGE,
+                    "the batch grows in units of %" PRId64 " sequences, of which a rank with "
+                    "%" PRId64 " of %" PRId64 " has no whole number: take units that the number "
+                    "of ranks divides",
+                    ramp.unit_sequences, args->local_count, args->batch_sequences);
+}
+
+static seo_err open_ramp(seo_loader *loader, const seo_loader_args *args) {
+    loader->ramp = args->ramp;
+    if (args->ramp != NULL) return SEO_OK;
+    const seo_err err = seo_ramp_open(&(seo_ramp_args){.full_sequences = args->batch_sequences,
+                                                       .start_sequences = args->batch_sequences,
+                                                       .unit_sequences = 1,
+                                                       .seq_len = args->seq_len},
+                                      &loader->own_ramp);
+    loader->ramp = loader->own_ramp;
+    return err;
+}
+
+static seo_err open_rows(seo_loader *loader, const seo_loader_args *args) {
+    seo_err err = SEO_OK;
+    SEO_TRY(seo_rows_open(&(seo_rows_args){.objective = args->objective,
+                                           .datasets = args->datasets,
+                                           .dataset_count = args->dataset_count,
+                                           .examples = args->examples,
+                                           .tokenizer = args->tokenizer,
+                                           .seq_len = args->seq_len,
+                                           .seed = args->seed,
+                                           .document_mask = args->document_mask,
+                                           .mask_fraction = args->mask_fraction,
+                                           .max_predictions = args->max_predictions,
+                                           .short_sequences = args->short_sequences},
+                          &loader->rows));
+    loader->shape = seo_rows_shape(loader->rows);
+    loader->reads_others =
+        args->objective == SEO_OBJECTIVE_MASKED || args->objective == SEO_OBJECTIVE_SENTENCE_PAIRS;
+done:
+    return err;
 }
 
 static seo_err open_order(seo_loader *loader, const seo_loader_args *args) {
-    int64_t windows[SEO_ORDER_SOURCES_MAX];
-    for (int64_t i = 0; i < args->dataset_count; i++) {
-        windows[i] = seo_dataset_windows(args->datasets[i], args->seq_len);
-    }
-    return seo_order_open(&(seo_order_args){.source_count = args->dataset_count,
-                                            .windows = windows,
+    int64_t counts[SEO_ORDER_SOURCES_MAX];
+    const int64_t sources = seo_rows_sources(loader->rows);
+    for (int64_t i = 0; i < sources; i++) counts[i] = seo_rows_count(loader->rows, i);
+    return seo_order_open(&(seo_order_args){.source_count = sources,
+                                            .windows = counts,
                                             .weights = args->weights,
                                             .seed = args->seed,
                                             .shuffle = args->shuffle},
@@ -232,26 +329,44 @@ static bool make_group_room(seo_loader *loader) {
     return enough;
 }
 
-static seo_err make_slots(seo_loader *loader, const seo_loader_args *args) {
-    int64_t tokens = 0, bytes = 0;
-    const bool fits = seo_mul_ok(args->local_count, args->seq_len + 1, &tokens) &&
-                      seo_mul_ok(tokens, (int64_t)sizeof(int32_t), &bytes);
-    loader->datasets = calloc((size_t)args->dataset_count, sizeof(seo_dataset *));
+/* Places the arrays of a batch in a slot. False: they do not fit. */
+static bool lay_out(seo_loader *loader) {
+    const seo_row_shape *shape = &loader->shape;
+    const int64_t widths[] = {shape->ids,   shape->targets, shape->types, shape->spans,
+                              shape->picks, shape->picks,   shape->label};
+    int64_t ends[SEO_COUNT_OF(widths)], at = 0;
+    for (int64_t i = 0; i < SEO_COUNT_OF(widths); i++) {
+        int64_t part = 0;
+        if (!seo_mul_ok(loader->local_count, widths[i], &part)) return false;
+        if (!seo_add_ok(at, part, &at)) return false;
+        ends[i] = at;
+    }
+    loader->at = (layout){.targets = ends[0],
+                          .types = ends[1],
+                          .spans = ends[2],
+                          .picks = ends[3],
+                          .pick_targets = ends[4],
+                          .labels = ends[5],
+                          .end = ends[6]};
+    return true;
+}
+
+static seo_err make_slots(seo_loader *loader) {
+    int64_t bytes = 0;
     loader->slots = calloc((size_t)loader->slot_count, sizeof *loader->slots);
-    bool enough = fits && loader->datasets != NULL && loader->slots != NULL;
+    bool enough = loader->slots != NULL && lay_out(loader) &&
+                  seo_mul_ok(loader->at.end, (int64_t)sizeof(int32_t), &bytes);
     for (int64_t i = 0; enough && i < loader->slot_count; i++) {
         slot *s = &loader->slots[i];
-        s->tokens = malloc((size_t)bytes);
-        s->places = calloc((size_t)args->local_count, sizeof *s->places);
-        enough = s->tokens != NULL && s->places != NULL;
+        s->memory = malloc((size_t)bytes);
+        s->places = calloc((size_t)loader->local_count, sizeof *s->places);
+        enough = s->memory != NULL && s->places != NULL;
     }
-    if (!enough || !make_group_room(loader)) {
-        return SEO_FAIL(SEO_ERR_MEMORY,
-                        "no memory for %" PRId64 " batches of %" PRId64 " x %" PRId64 " tokens",
-                        loader->slot_count, args->local_count, args->seq_len);
-    }
-    for (int64_t i = 0; i < args->dataset_count; i++) loader->datasets[i] = args->datasets[i];
-    return SEO_OK;
+    if (enough && make_group_room(loader)) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_MEMORY,
+                    "no memory for %" PRId64 " prefetched batches of %" PRId64
+                    " sequences of %" PRId64 " tokens",
+                    loader->slot_count, loader->local_count, loader->seq_len);
 }
 
 static seo_err start_thread(seo_loader *loader) {
@@ -269,7 +384,7 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out) {
     seo_loader *loader = NULL;
     *out = NULL;
     SEO_TRY(check_args(args));
-    SEO_TRY(check_datasets(args));
+    SEO_TRY(check_ramp(args));
     loader = calloc(1, sizeof *loader);
     if (loader == NULL) return SEO_FAIL(SEO_ERR_MEMORY, "no memory for a loader");
     loader->seq_len = args->seq_len;
@@ -281,7 +396,9 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out) {
     loader->slot_count = args->prefetch + 1;
     loader->held = -1;
     loader->wanted = -1; /* the first step asked for may be that of a resumed run */
-    SEO_TRY(make_slots(loader, args));
+    SEO_TRY(open_ramp(loader, args));
+    SEO_TRY(open_rows(loader, args));
+    SEO_TRY(make_slots(loader));
     SEO_TRY(open_order(loader, args));
     SEO_TRY(start_thread(loader));
     *out = loader;
@@ -303,14 +420,15 @@ void seo_loader_close(seo_loader *loader) {
     if (loader->changed_made) pthread_cond_destroy(&loader->changed);
     if (loader->lock_made) pthread_mutex_destroy(&loader->lock);
     for (int64_t i = 0; loader->slots != NULL && i < loader->slot_count; i++) {
-        free(loader->slots[i].tokens);
+        free(loader->slots[i].memory);
         free(loader->slots[i].groups);
         free(loader->slots[i].places);
     }
     free(loader->slots);
     free(loader->inputs);
-    free(loader->datasets);
     seo_order_close(loader->order);
+    seo_rows_close(loader->rows);
+    seo_ramp_close(loader->own_ramp);
     free(loader);
 }
 
@@ -334,9 +452,32 @@ static slot *wait_for(seo_loader *loader, int64_t step, double *wait_s) {
     return s;
 }
 
+static seo_batch batch_of(const seo_loader *loader, const slot *s) {
+    const share part = share_of(loader, s->step);
+    const seo_row first = row_of(loader, s, 0);
+    const bool shifted = loader->shape.ids > loader->seq_len;
+    return (seo_batch){.ids = first.ids,
+                       .targets = shifted ? first.ids + 1 : first.targets,
+                       .stride = loader->shape.ids,
+                       .sequences = part.count,
+                       .seq_len = loader->seq_len,
+                       .types = first.types,
+                       .spans = first.spans,
+                       .picks = first.picks,
+                       .pick_targets = first.pick_targets,
+                       .pick_count = loader->shape.picks,
+                       .labels = first.label,
+                       .total_sequences = part.sequences,
+                       .total_targets = s->total_targets,
+                       .groups = s->groups,
+                       .groups_stride = loader->groups_stride,
+                       .step = s->step,
+                       .places = s->places};
+}
+
 seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out) {
     seo_err err = SEO_OK;
-    if (step < 0 || step > INT64_MAX / loader->batch_sequences - PREFETCH_MAX - HINT_WINDOWS - 2) {
+    if (step < 0 || step > seo_ramp_last_step(loader->ramp) - PREFETCH_MAX - HINT_WINDOWS - 2) {
         return SEO_FAIL(SEO_ERR_ARG, "step %" PRId64 " is outside what a run can count", step);
     }
     pthread_mutex_lock(&loader->lock);
@@ -352,18 +493,8 @@ seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out) {
     } else {
         loader->held = s - loader->slots;
         loader->wanted = step + 1;
-        *out = (seo_batch){.ids = s->tokens,
-                           .targets = s->tokens + 1,
-                           .stride = loader->seq_len + 1,
-                           .total_sequences = loader->batch_sequences,
-                           .total_targets = loader->batch_sequences * loader->seq_len,
-                           .sequences = loader->local_count,
-                           .seq_len = loader->seq_len,
-                           .groups = s->groups,
-                           .groups_stride = loader->groups_stride,
-                           .step = step,
-                           .wait_s = wait_s,
-                           .places = s->places};
+        *out = batch_of(loader, s);
+        out->wait_s = wait_s;
     }
     pthread_cond_broadcast(&loader->changed);
     pthread_mutex_unlock(&loader->lock);

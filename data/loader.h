@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "data/dataset.h"
 #include "data/order.h"
+#include "data/ramp.h"
+#include "data/rows.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -18,8 +20,8 @@ typedef struct seo_loader seo_loader;
 
 typedef struct seo_loader_args {
     seo_dataset *const *datasets; /* sources of the mix; borrowed, must outlive the loader */
-    const double *weights; /* relative, one per dataset; NULL: proportional to their windows */
-    int64_t dataset_count; /* 1..SEO_ORDER_SOURCES_MAX */
+    const double *weights;        /* relative, one per dataset; NULL: proportional to their rows */
+    int64_t dataset_count;        /* 1..SEO_ORDER_SOURCES_MAX; 0 with examples */
     int64_t seq_len;
     int64_t batch_sequences;             /* B: sequences of the global batch */
     int64_t first_sequence, local_count; /* this rank's part of [0, B) */
@@ -27,6 +29,17 @@ typedef struct seo_loader_args {
     bool shuffle;
     int64_t prefetch;    /* batches kept ready, 1..64 */
     int64_t micro_batch; /* sequences of a pass, for which groups are made; 0: no groups */
+    /* What the rows are made of (data/rows.h); left out: the next token. Borrowed likewise. */
+    seo_objective objective;
+    const seo_examples *examples;
+    const seo_tokenizer *tokenizer;
+    bool document_mask;
+    double mask_fraction;
+    int64_t max_predictions;
+    double short_sequences;
+    /* NULL: every batch has B sequences. Else its full batch is B; of a smaller one this rank has
+     * the same share, which must be whole for every multiple of its unit. Borrowed likewise. */
+    const seo_ramp *ramp;
 } seo_loader_args;
 
 /* A batch: rows of one objective (data/rows.h), i32, row after row. What an objective has not is
@@ -61,9 +74,11 @@ seo_err seo_loader_open(const seo_loader_args *args, seo_loader **out);
 /* The batch of `step` >= 0. Asking for step + 1 after step costs no wait; any other step is fetched
  * on demand. */
 seo_err seo_loader_get(seo_loader *loader, int64_t step, seo_batch *out);
-/* Where sequence j of the whole global batch of `step` comes from, j of [0, batch_sequences): also
- * of those that are other ranks'. */
+/* Where sequence j of the whole global batch of `step` comes from, j of [0, its sequences): also of
+ * those that are other ranks'. */
 seo_order_place seo_loader_place(const seo_loader *loader, int64_t step, int64_t j);
+/* What the batches are made of; the loader's. */
+const seo_rows *seo_loader_rows(const seo_loader *loader);
 void seo_loader_close(seo_loader *loader);
 
 #ifdef __cplusplus
