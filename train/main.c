@@ -17,6 +17,7 @@ static const seo_cli_verb k_verbs[] = {
     {"train", seo_cli_train, "train a model, or go on where a run stopped"},
     {"eval", seo_cli_eval, "test a model on held-out text"},
     {"generate", seo_cli_generate, "let a model write"},
+    {"fill", seo_cli_fill, "let an encoder fill in masked tokens"},
     {"import", seo_cli_import, "make a run of a Hugging Face model"},
     {"export", seo_cli_export, "write a model as a Hugging Face folder"},
     {"checkpoint", seo_cli_checkpoint, "inspect, verify and compare checkpoints"},
