@@ -47,13 +47,13 @@ typedef struct layout {
     }
 #define GPT_RATES                                                                                  \
     {                                                                                              \
-        {"resid_pdrop", AT(dropout), 0}, {"embd_pdrop", AT(dropout), 0},                           \
-            {"attn_pdrop", AT(attention_dropout), 0},                                              \
+        {"resid_pdrop", AT(dropout), 0, 0}, {"embd_pdrop", AT(dropout), 0, 0},                     \
+            {"attn_pdrop", AT(attention_dropout), 0, 0},                                           \
     }
 #define BERT_RATES                                                                                 \
     {                                                                                              \
-        {"hidden_dropout_prob", AT(dropout), 0},                                                   \
-            {"attention_probs_dropout_prob", AT(attention_dropout), 0},                            \
+        {"hidden_dropout_prob", AT(dropout), 0, 0},                                                \
+            {"attention_probs_dropout_prob", AT(attention_dropout), 0, 0},                         \
     }
 #define BERT_SIZES(more)                                                                           \
     {                                                                                              \
@@ -127,7 +127,7 @@ static const layout k_layouts[] = {
                {"dim", AT(hidden_size), 0, 1 << 20},
                {"n_layers", AT(num_layers), 0, 1024},
                {"n_heads", AT(num_heads), 0, 1024}},
-     .rates = {{"dropout", AT(dropout), 0}, {"attention_dropout", AT(attention_dropout), 0}},
+     .rates = {{"dropout", AT(dropout), 0, 0}, {"attention_dropout", AT(attention_dropout), 0, 0}},
      .activation = "activation",
      .tanh_name = "gelu_new",
      .erf_name = "gelu",
@@ -137,12 +137,13 @@ static const layout k_layouts[] = {
 };
 
 static const layout *layout_of(seo_family family) {
+    const layout *found = NULL;
     if (family == SEO_FAMILY_GPT3) family = SEO_FAMILY_GPT2;
     for (int64_t i = 0; i < SEO_COUNT_OF(k_layouts); i++) {
-        if (k_layouts[i].family == family) return &k_layouts[i];
+        if (k_layouts[i].family == family) found = &k_layouts[i];
     }
-    SEO_ASSERT(!"a family has a layout");
-    return NULL;
+    SEO_ASSERT(found);
+    return found;
 }
 
 /* ---- reading ---- */

@@ -126,11 +126,12 @@ static const names k_names[] = {
 };
 
 static const names *names_of(seo_family family) {
+    const names *found = NULL;
     for (int64_t i = 0; i < SEO_COUNT_OF(k_names); i++) {
-        if (k_names[i].family == family) return &k_names[i];
+        if (k_names[i].family == family) found = &k_names[i];
     }
-    SEO_ASSERT(!"a family has names");
-    return NULL;
+    SEO_ASSERT(found);
+    return found;
 }
 
 const char *seo_hf_root(seo_family family) {
