@@ -206,8 +206,7 @@ static void rule_later(seo_rules *rules) {
         const char *path;
         bool used;
     } table[] = {{"data.document_mask", c->data.document_mask},
-                 {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0},
-                 {"task.kind", c->task.kind != SEO_TASK_PRETRAIN}};
+                 {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0}};
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
         if (!table[i].used) continue;
         seo_key_complain(rules, table[i].path, "%s: this version has its default only",

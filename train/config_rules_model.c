@@ -136,7 +136,7 @@ void seo_config_rule_masks(seo_rules *rules) {
     }
     seo_key_derive(rules, "data.max_predictions");
     model->picks = masked ? seo_min_i64(data->max_predictions, model->seq_len) : 0;
-    model->has_spans = data->document_mask;
+    model->has_spans = data->document_mask || rules->config->task.kind != SEO_TASK_PRETRAIN;
     if (!masked) return;
     if (data->mask_fraction <= 0) {
         seo_key_complain(rules, "data.mask_fraction",

@@ -18,6 +18,7 @@ static const seo_cli_verb k_verbs[] = {
     {"eval", seo_cli_eval, "test a model on held-out text"},
     {"generate", seo_cli_generate, "let a model write"},
     {"fill", seo_cli_fill, "let an encoder fill in masked tokens"},
+    {"classify", seo_cli_classify, "give texts the labels that a model has learned"},
     {"import", seo_cli_import, "make a run of a Hugging Face model"},
     {"export", seo_cli_export, "write a model as a Hugging Face folder"},
     {"checkpoint", seo_cli_checkpoint, "inspect, verify and compare checkpoints"},

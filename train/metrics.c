@@ -108,9 +108,15 @@ static void add_number(seo_buf *line, const char *key, double value) {
 }
 
 static void add_eval(seo_buf *line, const seo_metrics_eval *eval) {
+    const seo_scores *s = &eval->scores;
     add_number(line, "eval_loss", eval->loss);
-    add_number(line, "eval_perplexity", eval->perplexity);
-    add_number(line, "eval_bits_per_byte", eval->bits_per_byte);
+    if (eval->classes == 0) add_number(line, "eval_perplexity", eval->perplexity);
+    if (!eval->of_task) add_number(line, "eval_bits_per_byte", eval->bits_per_byte);
+    if (eval->classes == 0) return;
+    add_number(line, "eval_accuracy", s->accuracy);
+    add_number(line, "eval_f1_macro", s->f1_macro);
+    if (eval->classes == 2) add_number(line, "eval_f1", s->f1_second);
+    add_number(line, "eval_matthews", s->matthews);
 }
 
 /* Clocks are not worth more digits. */

@@ -6,6 +6,8 @@
  *    "skipped": true,      where the update was left out
  *    "spike": true,        where the loss was found to be one (train.spike_sigma)
  *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,   where it was evaluated
+ *    "eval_loss": ..., "eval_accuracy": ..., "eval_f1_macro": ..., "eval_f1": ...,
+ *    "eval_matthews": ...,   in their place, of classes (train/classify.h; f1 with two)
  *    "time": {"tokens_per_s": ..., "ms": ..., "data_wait_ms": ..., "memory_bytes": ...,
  *             "eta_s": ..., "ranks": {...}}}
  *
@@ -24,6 +26,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "train/classify.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,6 +36,9 @@ typedef struct seo_metrics seo_metrics;
 
 typedef struct seo_metrics_eval {
     double loss, perplexity, bits_per_byte;
+    bool of_task; /* without bits_per_byte; with classes the scores in place of perplexity */
+    int64_t classes;
+    seo_scores scores;
 } seo_metrics_eval;
 
 /* What a student's loss is made of; see seo_step_result. */

@@ -84,13 +84,12 @@ static seo_err save_and_wait(seo_run *run) {
 
 static bool eval_due(const seo_run *run) {
     const int64_t every = run->config.eval.every, step = run->state.step;
-    return every > 0 && run->held_out_count > 0 && step > 0 &&
-           (step % every == 0 || step == run->config.train.steps);
+    const bool any = run->task ? seo_task_held_out(run->task) != NULL : run->held_out_count > 0;
+    return every > 0 && any && step > 0 && (step % every == 0 || step == run->config.train.steps);
 }
 
-static seo_err evaluate(seo_run *run) {
+static seo_err evaluate_text(seo_run *run) {
     seo_eval_result result;
-    seo_run_doing(run, "evaluating", false);
     const seo_err err = seo_eval(&(seo_eval_args){.model = run->model,
                                                   .batch = run->config.train.micro_batch,
                                                   .datasets = run->held_out,
@@ -100,15 +99,21 @@ static seo_err evaluate(seo_run *run) {
                                                   .comm = run->world.comm,
                                                   .hooks = seo_parallel_reading(run->parallel)},
                                  &result);
-    seo_run_doing(run, "training", false);
     if (err != SEO_OK) return err;
     run->eval = (seo_metrics_eval){.loss = result.loss,
                                    .perplexity = result.perplexity,
                                    .bits_per_byte = result.bits_per_byte};
-    run->eval_step = run->state.step;
     seo_run_show_eval(run, &result);
     seo_eval_free(&result);
     return SEO_OK;
+}
+
+static seo_err evaluate(seo_run *run) {
+    seo_run_doing(run, "evaluating", false);
+    const seo_err err = run->task ? seo_run_evaluate_task(run) : evaluate_text(run);
+    seo_run_doing(run, "training", false);
+    if (err == SEO_OK) run->eval_step = run->state.step;
+    return err;
 }
 
 _Static_assert((int)SEO_CKPT_SPIKE_MAX == (int)SEO_CONFIG_SPIKE_WINDOW_MAX,

@@ -28,6 +28,12 @@ static void add_documents(seo_dataset *dataset, int64_t first, int64_t last, seo
 /* "sequence 3: document 12 from corpus.txt, tokens 768 to 832 of FOLDER (train)" */
 static void add_sequence(const seo_run *run, int64_t step, int64_t sequence, seo_buf *out) {
     const seo_order_place place = seo_loader_place(run->loader, step - 1, sequence);
+    if (run->task) {
+        seo_buf_format(out, "sequence %lld: line %lld of %s", (long long)sequence,
+                       (long long)seo_examples_line(seo_task_examples(run->task), place.window),
+                       run->config.task.examples);
+        return;
+    }
     const int64_t seq_len = run->config.model.seq_len, first = place.window * seq_len;
     seo_dataset *dataset = run->datasets[place.source];
     seo_buf_format(out, "sequence %lld: ", (long long)sequence);

@@ -90,6 +90,7 @@ static seo_err open_data(seo_run *run) {
     seo_path_kind kind = SEO_PATH_NONE;
     const seo_data_config *data = &run->config.data;
     const int64_t count = data->mix_count > 0 ? data->mix_count : 1;
+    if (run->config.task.kind != SEO_TASK_PRETRAIN) return seo_run_open_task(run);
     for (int64_t d = 0; d < count; d++) {
         SEO_TRY(seo_dataset_open(data_folder(run, d), "train", &run->datasets[d]));
         run->dataset_count++;
@@ -113,6 +114,7 @@ static seo_err same_data(seo_run *run) {
     seo_err err = SEO_OK;
     seo_buf text = {0};
     if (run->world.size == 1) return SEO_OK;
+    if (run->task) return seo_run_same_task(run);
     const seo_dataset_info first = seo_dataset_info_get(run->datasets[0]);
     SEO_TRY(seo_world_same(run->world.line, "the tokenizer", first.tokenizer_sha256));
     for (int64_t d = 0; d < run->dataset_count; d++) {
@@ -129,19 +131,24 @@ done:
 static seo_err open_loader(seo_run *run) {
     const seo_config *c = &run->config;
     const int64_t sequences = c->train.batch_tokens / c->model.seq_len;
-    return seo_loader_open(
-        &(seo_loader_args){.datasets = run->datasets,
-                           .weights = c->data.mix_count > 0 ? run->weights : NULL,
-                           .dataset_count = run->dataset_count,
-                           .seq_len = c->model.seq_len,
-                           .batch_sequences = sequences,
-                           .first_sequence = run->world.rank * (sequences / run->world.size),
-                           .local_count = sequences / run->world.size,
-                           .seed = (uint64_t)c->train.seed,
-                           .shuffle = c->data.shuffle,
-                           .prefetch = PREFETCH_BATCHES,
-                           .micro_batch = seo_device_is_cpu(run->dev) ? 0 : c->train.micro_batch},
-        &run->loader);
+    seo_loader_args args = {.datasets = run->datasets,
+                            .weights = c->data.mix_count > 0 ? run->weights : NULL,
+                            .dataset_count = run->dataset_count,
+                            .seq_len = c->model.seq_len,
+                            .batch_sequences = sequences,
+                            .first_sequence = run->world.rank * (sequences / run->world.size),
+                            .local_count = sequences / run->world.size,
+                            .seed = (uint64_t)c->train.seed,
+                            .shuffle = c->data.shuffle,
+                            .prefetch = PREFETCH_BATCHES,
+                            .micro_batch = seo_device_is_cpu(run->dev) ? 0 : c->train.micro_batch};
+    if (run->task) {
+        args.objective = SEO_OBJECTIVE_EXAMPLES;
+        args.examples = seo_task_examples(run->task);
+        args.tokenizer = seo_task_tokenizer(run->task);
+        args.weights = NULL;
+    }
+    return seo_loader_open(&args, &run->loader);
 }
 
 /* Each rank keeps choices of its own: two ranks do not write one file. In invariant mode there is
@@ -334,6 +341,7 @@ void seo_run_close(seo_run *run) {
     seo_model_close(run->model);
     seo_run_leave(run);
     seo_device_close(run->dev);
+    seo_task_close(run->task);
     for (int64_t d = 0; d < run->dataset_count; d++) seo_dataset_close(run->datasets[d]);
     for (int64_t d = 0; d < run->held_out_count; d++) seo_dataset_close(run->held_out[d]);
     seo_ckpt_close(run->resumed_from);

@@ -60,6 +60,10 @@ static const char *precision_text(const seo_run *run) {
 
 static void banner_data(const seo_run *run) {
     char tokens[SEO_SHORT_TEXT];
+    if (run->task) {
+        seo_run_task_banner(run);
+        return;
+    }
     int64_t total = 0, planned = run->config.train.steps * run->config.train.batch_tokens;
     for (int64_t d = 0; d < run->dataset_count; d++) {
         total += seo_dataset_info_get(run->datasets[d]).token_count;
@@ -191,17 +195,26 @@ static void summary_training(const seo_run *run) {
 
 void seo_run_summary(const seo_run *run) {
     if (run->state.step >= run->clock.first_step) summary_training(run);
-    if (run->eval_step > 0) {
+    if (run->task) {
+        seo_run_task_summary(run);
+    } else if (run->eval_step > 0) {
         seo_info("held-out    loss %.4f, perplexity %.2f, bits per byte %.4f at step %lld",
                  run->eval.loss, run->eval.perplexity, run->eval.bits_per_byte,
                  (long long)run->eval_step);
     }
     seo_info("checkpoint  %s/checkpoints/step-%08lld", run->dir.path, (long long)run->saved_step);
     if (run->state.step >= run->config.train.steps) {
-        if (run->held_out_count > 0) {
+        if (run->task) {
+            seo_info("next        seodang eval %s%s", run->dir.path,
+                     run->config.task.held_out[0] != '\0' ? "" : " --data FILE");
+        } else if (run->held_out_count > 0) {
             seo_info("next        seodang eval %s --data %s", run->dir.path,
                      run->config.data.mix_count > 0 ? run->config.data.mix[0].path
                                                     : run->config.data.path);
+        }
+        if (run->config.task.kind == SEO_TASK_CLASSIFY) {
+            seo_info("next        seodang classify %s --text \"...\"", run->dir.path);
+            return;
         }
         seo_info("next        seodang generate %s --prompt \"...\"", run->dir.path);
     } else {

@@ -101,6 +101,7 @@ static void data_hash(const seo_run *run, char out[SEO_SHA256_HEX]) {
 
 seo_err seo_run_check_data(seo_run *run) {
     char data[SEO_SHA256_HEX];
+    if (run->task) return seo_run_check_task(run);
     const seo_dataset_info info = seo_dataset_info_get(run->datasets[0]);
     data_hash(run, data);
     if (run->resumed_from && strcmp(data, run->state.data_sha256) != 0) {

@@ -19,6 +19,7 @@
 #include "train/run_world.h"
 #include "train/spike.h"
 #include "train/step.h"
+#include "train/task.h"
 #include "train/teacher.h"
 
 #ifdef __cplusplus
@@ -58,6 +59,7 @@ struct seo_run {
     double weights[SEO_CONFIG_MIX_MAX];
     int64_t dataset_count, held_out_count;
     char tokenizer_path[SEO_PATH_MAX]; /* "": the dataset has none */
+    seo_task *task;                    /* in place of datasets; NULL: pretraining */
 
     seo_device *dev;
     seo_dtype storage; /* what passes compute in */
@@ -116,6 +118,15 @@ seo_err seo_run_find_teacher(seo_run *run);
 seo_err seo_run_check_teacher(const seo_run *run);
 seo_err seo_run_open_distill(seo_run *run);
 seo_err seo_run_read_teacher(seo_run *run);
+
+/* run_task.c: of a run that learns a task, and nothing else calls these. What opening, comparing
+ * with other ranks and with the checkpoint, evaluating and reporting are there. */
+seo_err seo_run_open_task(seo_run *run);
+seo_err seo_run_same_task(seo_run *run);
+seo_err seo_run_check_task(seo_run *run);
+seo_err seo_run_evaluate_task(seo_run *run);
+void seo_run_task_banner(const seo_run *run);
+void seo_run_task_summary(const seo_run *run);
 
 /* run.c: what a step asks, see seo_step_args; the run is the context. */
 bool seo_run_veto(void *context, double loss);

@@ -90,6 +90,7 @@ int seo_cli_train(int argc, char **argv);
 int seo_cli_eval(int argc, char **argv);
 int seo_cli_generate(int argc, char **argv);
 int seo_cli_fill(int argc, char **argv);
+int seo_cli_classify(int argc, char **argv);
 int seo_cli_import(int argc, char **argv);
 int seo_cli_export(int argc, char **argv);
 int seo_cli_checkpoint(int argc, char **argv);

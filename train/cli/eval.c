@@ -8,13 +8,16 @@
 #include "train/eval.h"
 #include "train/restore.h"
 #include "train/signal.h"
+#include "train/task.h"
 #include "train/world/launch.h"
 
 static const seo_cli_command k_command = {
     .name = "eval",
     .operands = "RUN|CHECKPOINT",
-    .summary = "Tests a model on a split of a dataset: every token is scored once.",
+    .summary = "Tests a model on a split of a dataset, where every token is scored once, or on the "
+               "examples of a task.",
     .example = "seodang eval runs/first --data shards\n"
+               "seodang eval runs/author --json\n"
                "seodang eval runs/first/checkpoints/step-00001000 --data shards --json",
     .operands_min = 1,
     .operands_max = 1};
@@ -41,17 +44,74 @@ static seo_err check_tokenizer(const seo_restored *restored, const seo_dataset *
                     seo_dataset_name(dataset), restored->tokenizer_path);
 }
 
+/* A task's examples: those of --data, or the run's own task.held_out. */
+static seo_err evaluate_task(const seo_restored *restored, const eval_options *o, seo_buf *out) {
+    seo_err err = SEO_OK;
+    seo_task *task = NULL;
+    seo_task_result result = {0};
+    const char *file = o->data ? o->data : restored->config.task.held_out;
+    if (file[0] == '\0') {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "%s has no task.held_out: give --data FILE, examples like those of %s",
+                        restored->path, restored->config.task.examples);
+    }
+    SEO_TRY(seo_task_open(&(seo_task_args){.config = &restored->config,
+                                           .tokenizer_path = restored->tokenizer_path,
+                                           .held_out = file},
+                          &task));
+    SEO_TRY(seo_task_eval(&(seo_task_eval_args){.task = task,
+                                                .model = restored->model,
+                                                .batch = restored->config.train.micro_batch,
+                                                .label = "evaluating"},
+                          &result));
+    if (o->json) {
+        seo_task_json(task, &result, restored->state.step, out);
+    } else {
+        seo_buf_format(out, "checkpoint      %s\nexamples        %s\n", restored->path, file);
+        seo_task_table(task, &result, out);
+    }
+    SEO_TRY(seo_buf_check(out));
+done:
+    seo_task_result_free(&result);
+    seo_task_close(task);
+    return err;
+}
+
+/* A model that completes prompts can be tested on text as well; one that gives labels cannot. */
+static seo_err choose(const seo_restored *restored, const eval_options *o, bool *of_task) {
+    seo_path_kind kind = SEO_PATH_NONE;
+    const seo_task_kind task = restored->config.task.kind;
+    *of_task = false;
+    if (task == SEO_TASK_PRETRAIN) {
+        if (o->data) return SEO_OK;
+        return SEO_FAIL(SEO_ERR_USAGE, "--data DIR is missing: the folder of a built dataset");
+    }
+    const seo_err err = o->data ? seo_path_look(o->data, &kind) : SEO_OK;
+    *of_task = kind != SEO_PATH_DIR;
+    if (err != SEO_OK || *of_task || task == SEO_TASK_PAIRS) return err;
+    return SEO_FAIL(SEO_ERR_USAGE,
+                    "%s gives labels and predicts no text: give --data FILE, examples like those "
+                    "of %s",
+                    restored->path, restored->config.task.examples);
+}
+
 static seo_err evaluate(const char *path, const eval_options *o, seo_buf *out) {
     seo_err err = SEO_OK;
     seo_dataset *dataset = NULL;
     seo_restored restored = {0};
     seo_eval_result result = {0};
     seo_device_choice device = SEO_DEVICE_AUTO;
+    bool of_task = false;
     SEO_TRY(seo_device_choice_parse(o->device, &device));
-    SEO_TRY(seo_dataset_open(o->data, o->split, &dataset));
     const seo_restore_args restore = {
         .path = path, .mode = SEO_MODEL_EVAL, .device = device, .threads = (int32_t)o->threads};
     SEO_TRY(seo_restore(&restore, &restored));
+    SEO_TRY(choose(&restored, o, &of_task));
+    if (of_task) {
+        err = evaluate_task(&restored, o, out);
+        goto done;
+    }
+    SEO_TRY(seo_dataset_open(o->data, o->split, &dataset));
     SEO_TRY(check_tokenizer(&restored, dataset));
     SEO_TRY(seo_eval(&(seo_eval_args){.model = restored.model,
                                       .batch = restored.config.train.micro_batch,
@@ -95,9 +155,9 @@ int seo_cli_eval(int argc, char **argv) {
         {.name = "data",
          .type = SEO_CLI_TEXT,
          .value = &o.data,
-         .operand = "DIR",
-         .help = "folder of a built dataset",
-         .required = true},
+         .operand = "DIR|FILE",
+         .help = "folder of a built dataset; of a task a file of examples, task.held_out if it is "
+                 "not given"},
         {.name = "split",
          .type = SEO_CLI_TEXT,
          .value = &o.split,
