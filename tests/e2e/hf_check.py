@@ -160,6 +160,24 @@ def check_older_files(kind, seodang, first, again):
     assert same, f"{kind}: the vocabulary's files give another tokenizer than tokenizer.json"
 
 
+def check_fill(kind, seodang, run_dir, model, tokenizer):
+    """What `seodang fill` puts behind a mask is what the class does with its tokenizer's frame around the text."""
+    if tokenizer.mask_token is None:
+        return
+    text = f"the king {tokenizer.mask_token} the water."
+    inputs = tokenizer(text, return_tensors="pt")
+    place = inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)
+    with torch.no_grad():
+        out = model(**inputs)
+    scores = out.prediction_logits if hasattr(out, "prediction_logits") else out.logits
+    likely = scores[0, place].double().softmax(-1).topk(5)
+    guesses = json.loads(run(seodang, "fill", run_dir, "--json", "--text", text))["masks"][0]["guesses"]
+    assert [guess["id"] for guess in guesses] == likely.indices.tolist(), f"{kind}: fill guesses other tokens"
+    off = max(abs(guess["probability"] / p - 1) for guess, p in zip(guesses, likely.values.tolist()))
+    print(f"{kind:12} {'fill: five likeliest, probabilities apart by':44} {off:.2e}", flush=True)
+    assert off <= LIMIT, f"{kind}: fill has other probabilities"
+
+
 def check(kind, seodang, hf_logits, work, text):
     first, run_dir, again, small = (os.path.join(work, f"{kind}-{part}") for part in ("hf", "run", "again", "small"))
     model, tokenizer = make(kind, text, first)
@@ -181,6 +199,7 @@ def check(kind, seodang, hf_logits, work, text):
         theirs = tokenizer(file.read(), add_special_tokens=False)["input_ids"]
     ours = run(seodang, "tokenizer", "encode", "--tokenizer", os.path.join(again, "tokenizer.json"), text)
     assert [int(i) for i in ours.split()] == theirs, f"{kind}: Seodang's ids of {text} differ"
+    check_fill(kind, seodang, run_dir, model, tokenizer)
     check_older_files(kind, seodang, first, again)
     run(seodang, "export", "--hf", small, "--dtype", "bf16", "--shard-size", "20kB", run_dir)
     loaded = type(model).from_pretrained(small, dtype=torch.float32).eval()

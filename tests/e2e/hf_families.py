@@ -45,7 +45,8 @@ def make(golden, folder, tokenizer):
     write(os.path.join(folder, "model.safetensors"), tensors)
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(golden["config"], file)
-    shutil.copy(tokenizer, os.path.join(folder, "tokenizer.json"))
+    name = "vocab.txt" if tokenizer.endswith(".txt") else "tokenizer.json"
+    shutil.copy(tokenizer, os.path.join(folder, name))
 
 
 def change(first, second, how):

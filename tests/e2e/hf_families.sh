@@ -9,11 +9,16 @@ cd "$work" || exit 1
 make_text book.txt 300
 ok "$seodang" tokenizer train --vocab-size 280 --out gpt2.json book.txt
 ok "$seodang" tokenizer train --special roberta --vocab-size 280 --out roberta.json book.txt
+(printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]'; printf '%s\n' {a..z} , . '##'{a..z}) > bert.txt
 
 for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert; do
     golden=$root/tests/golden/hf/$kind.json
     tokenizer=gpt2.json
-    [ "$kind" = roberta ] && tokenizer=roberta.json
+    mask=
+    case $kind in
+    roberta) tokenizer=roberta.json mask='<mask>' ;;
+    *bert*) tokenizer=bert.txt mask='[MASK]' ;;
+    esac
     hf make "$golden" "$kind" "$tokenizer" || fail "$kind: make"
     ok "$seodang" import --hf "$kind" --out "$kind-run"
     # shellcheck disable=SC2046
@@ -21,6 +26,8 @@ for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert; do
     hf logits "$golden" "$kind.logits" || fail "$kind: other logits than transformers'"
     ok "$seodang" export --hf "$kind-again" "$kind-run"
     hf same "$kind" "$kind-again" || fail "$kind: not the same after import and export"
+    [ -n "$mask" ] || continue
+    ok "$seodang" fill "$kind-run" --text "the ${mask} read a book."
 done
 
 # RoBERTa's vocabulary in the two files that older models have is the same tokenizer.
