@@ -1,19 +1,13 @@
 /* Learns byte-pair merges from text (Sennrich et al. 2016, on bytes and GPT-2's words).
  *
  * The text's distinct words are counted, each starts as its bytes, and the most frequent
- * neighbouring pair becomes a new symbol, again and again. The frequency of a pair is the number of
- * its places in all words times the word's count, in 64 bits; in a run of equal symbols overlapping
- * places count. Of equally frequent pairs the one with the smaller left id, then the smaller right
- * id, is taken. Within a word a merge goes from left to right. A pair is merged only if it occurs
- * at least twice.
+ * neighbouring pair becomes a new symbol, again and again (data/merge_learn.h says what is counted
+ * and which of equal pairs is taken).
  *
  * Ids, for GPT-2's special tokens: byte b is id b, the merges follow from 256 in their order,
  * <|endoftext|> is the last id. For RoBERTa's: <s>, <pad>, </s> and <unk> are 0 to 3, byte b is id
  * 4 + b, the merges follow from 260, <mask> is the last id.
- * The result is the same, byte for byte, for any number of threads and any order of the texts.
- *
- * Counts are kept up to date merge by merge (pair -> places, and a heap that is corrected when
- * read), so the time of a merge is that of its places, also in words of any length. */
+ * The result is the same, byte for byte, for any number of threads and any order of the texts. */
 #pragma once
 
 #include <stdint.h>

@@ -40,27 +40,25 @@ done:
     return err;
 }
 
-seo_err seo_training_text_count(const seo_bpe_train_options *options, seo_bpe_train_report *report,
+seo_err seo_training_text_count(const seo_training_source *source, seo_text_counters *counters,
                                 seo_word_table *out) {
     seo_err err = SEO_OK;
     seo_text *text = NULL;
     seo_word_counter *counter = NULL;
-    SEO_TRY(seo_text_open(options->paths, options->path_count, options->field, &text));
-    SEO_TRY(seo_word_counter_open(options->threads, &counter));
+    SEO_TRY(seo_text_open(source->paths, source->path_count, source->field, &text));
+    SEO_TRY(seo_word_counter_open(source->threads, source->word_end, &counter));
     SEO_TRY(count_documents(counter, text));
     SEO_TRY(seo_word_counter_finish(counter, out));
-    seo_text_counters counters = seo_text_counters_get(text);
-    report->text_bytes = counters.text_bytes;
-    report->documents = counters.documents;
+    *counters = seo_text_counters_get(text);
 done:
     seo_word_counter_close(counter);
     seo_text_close(text);
     return err;
 }
 
-seo_err seo_training_text_look(const seo_bpe_train_options *options) {
+seo_err seo_training_text_look(const seo_training_source *source) {
     seo_text *text = NULL;
-    seo_err err = seo_text_open(options->paths, options->path_count, options->field, &text);
+    seo_err err = seo_text_open(source->paths, source->path_count, source->field, &text);
     seo_text_close(text);
     return err;
 }

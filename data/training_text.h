@@ -2,19 +2,27 @@
 #pragma once
 
 #include "base/error.h"
-#include "data/bpe_train.h"
+#include "data/text.h"
+#include "data/word_count.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Reads every text under options->paths and counts its words with options->threads threads. Fills
- * text_bytes and documents of the report. Shows progress. */
-seo_err seo_training_text_count(const seo_bpe_train_options *options, seo_bpe_train_report *report,
+typedef struct seo_training_source {
+    const char *const *paths; /* files and folders, as data/text.h reads them */
+    int64_t path_count;
+    const char *field; /* of JSONL; NULL means "text" */
+    int threads;
+    seo_word_end *word_end;
+} seo_training_source;
+
+/* Reads every text and counts its words. Shows progress. */
+seo_err seo_training_text_count(const seo_training_source *source, seo_text_counters *counters,
                                 seo_word_table *out);
 
 /* Only sees that every path is there. */
-seo_err seo_training_text_look(const seo_bpe_train_options *options);
+seo_err seo_training_text_look(const seo_training_source *source);
 
 #ifdef __cplusplus
 }

@@ -97,10 +97,11 @@ void seo_word_table_free(seo_word_table *t) {
     *t = (seo_word_table){0};
 }
 
-static seo_err count_text(seo_word_table *t, const byte *p, const byte *end) {
+static seo_err count_text(seo_word_table *t, seo_word_end *word_end, const byte *p,
+                          const byte *end) {
     while (p < end) {
         const byte *word = p;
-        p = seo_pretoken_end(word, end);
+        p = word_end(word, end);
         seo_err err = seo_word_table_add(t, word, (size_t)(p - word), 1);
         if (err != SEO_OK) return err;
     }
@@ -127,6 +128,7 @@ typedef struct worker {
 struct seo_word_counter {
     worker *workers;
     int worker_count, started;
+    seo_word_end *word_end;
     block *filling;       /* only the adding thread looks at it */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -145,10 +147,11 @@ static void block_free(block *b) {
     }
 }
 
-static bool count_block(seo_word_table *table, const block *b) {
+static bool count_block(seo_word_table *table, seo_word_end *word_end, const block *b) {
     size_t start = 0;
     for (int64_t i = 0; i < b->text_count; i++) {
-        if (count_text(table, b->bytes + start, b->bytes + b->ends[i]) != SEO_OK) return false;
+        if (count_text(table, word_end, b->bytes + start, b->bytes + b->ends[i]) != SEO_OK)
+            return false;
         start = b->ends[i];
     }
     return true;
@@ -167,7 +170,7 @@ static void *work(void *argument) {
         c->full = b->next;
         bool failed = c->failed;
         pthread_mutex_unlock(&c->lock);
-        if (!failed) failed = !count_block(&w->table, b);
+        if (!failed) failed = !count_block(&w->table, c->word_end, b);
         pthread_mutex_lock(&c->lock);
         c->failed = c->failed || failed;
         b->next = c->empty;
@@ -194,10 +197,11 @@ static seo_err start_workers(seo_word_counter *c, int threads) {
     return SEO_OK;
 }
 
-seo_err seo_word_counter_open(int threads, seo_word_counter **out) {
+seo_err seo_word_counter_open(int threads, seo_word_end *word_end, seo_word_counter **out) {
     SEO_ASSERT(threads >= 1);
     seo_word_counter *c = calloc(1, sizeof *c);
     if (c == NULL) return no_memory();
+    c->word_end = word_end;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     seo_err err = start_workers(c, threads);
@@ -291,7 +295,7 @@ static seo_err block_add(block *b, const byte *text, size_t bytes) {
 
 seo_err seo_word_counter_add(seo_word_counter *c, const void *text, size_t bytes) {
     const byte *p = text, *end = p + bytes;
-    if (c->worker_count == 1) return count_text(&c->workers[0].table, p, end);
+    if (c->worker_count == 1) return count_text(&c->workers[0].table, c->word_end, p, end);
     while (p < end) {
         size_t part = seo_pretoken_cut(p, (size_t)(end - p), BLOCK_BYTES);
         seo_err err = c->filling == NULL ? take_empty(c) : SEO_OK;

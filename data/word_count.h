@@ -34,8 +34,12 @@ void seo_word_table_free(seo_word_table *table);
 
 typedef struct seo_word_counter seo_word_counter;
 
+/* The end of the first word of [p, end), p < end. Texts are dealt out in parts that end where
+ * seo_pretoken_cut says: no word may depend on what is on the other side. */
+typedef const unsigned char *seo_word_end(const unsigned char *p, const unsigned char *end);
+
 /* threads >= 1. With one, the counting is done by the caller's thread. */
-seo_err seo_word_counter_open(int threads, seo_word_counter **out);
+seo_err seo_word_counter_open(int threads, seo_word_end *word_end, seo_word_counter **out);
 /* Counts the words of one document, which is copied where it is not counted at once. Called by one
  * thread; waits while all counting threads have enough to do. */
 seo_err seo_word_counter_add(seo_word_counter *counter, const void *text, size_t bytes);

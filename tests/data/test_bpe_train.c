@@ -87,7 +87,7 @@ static void check_against_naive(const seo_buf *text, const seo_tokenizer *tok, i
 
 static void count_words(const seo_buf *text, int threads, seo_word_table *words) {
     seo_word_counter *counter = NULL;
-    assert_int_equal(seo_word_counter_open(threads, &counter), SEO_OK);
+    assert_int_equal(seo_word_counter_open(threads, seo_pretoken_end, &counter), SEO_OK);
     assert_int_equal(seo_word_counter_add(counter, text->data, text->bytes), SEO_OK);
     assert_int_equal(seo_word_counter_finish(counter, words), SEO_OK);
     seo_word_counter_close(counter);

@@ -16,7 +16,7 @@ static seo_tokenizer *learn(const uint8_t *data, size_t size) {
     seo_word_counter *counter = NULL;
     seo_word_table words = {0};
     seo_tokenizer *tok = NULL;
-    SEO_ASSERT(seo_word_counter_open(1, &counter) == SEO_OK);
+    SEO_ASSERT(seo_word_counter_open(1, seo_pretoken_end, &counter) == SEO_OK);
     SEO_ASSERT(seo_word_counter_add(counter, data, size) == SEO_OK);
     SEO_ASSERT(seo_word_counter_finish(counter, &words) == SEO_OK);
     SEO_ASSERT(seo_bpe_train_words(&words, 300, SEO_SPECIAL_GPT2, &tok) == SEO_OK);

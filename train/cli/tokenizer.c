@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "data/bpe_train.h"
 #include "data/tokenizer.h"
+#include "data/wordpiece_train.h"
 #include "train/cli/cli.h"
 
 enum { THREADS_MAX = 256 };
@@ -32,106 +33,158 @@ static seo_err check_folder_of(const char *path) {
                     strerror(errno));
 }
 
-static seo_err read_special_set(const char *name, seo_special_set *out) {
-    static const char *const names[] = {"gpt2", "roberta"};
-    for (int i = 0; i < SEO_COUNT_OF(names); i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *out = (seo_special_set)i;
-            return SEO_OK;
-        }
+/* The index of `name` in names[0..count), or an error that says what there is. */
+static seo_err read_choice(const char *option, const char *name, const char *const *names,
+                           int64_t count, int *out) {
+    for (int i = 0; i < count; i++) {
+        *out = i;
+        if (strcmp(name, names[i]) == 0) return SEO_OK;
     }
-    const char *nearest = seo_nearest(name, names, SEO_COUNT_OF(names));
-    return SEO_FAIL(SEO_ERR_USAGE,
-                    "--special %s: there is 'gpt2' (<|endoftext|>) and 'roberta' "
-                    "(<s> <pad> </s> <unk> <mask>)%s%s%s",
-                    name, nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
-                    nearest != NULL ? "'?" : "");
+    const char *nearest = seo_nearest(name, names, count);
+    seo_buf there = {0};
+    for (int64_t i = 0; i < count; i++) {
+        seo_buf_format(&there, "%s'%s'", i > 0 ? " and " : "", names[i]);
+    }
+    if (nearest != NULL) seo_buf_format(&there, "; did you mean '%s'?", nearest);
+    seo_err err = SEO_FAIL(SEO_ERR_USAGE, "%s %s: there is %s", option, name,
+                           there.data != NULL ? there.data : "");
+    seo_buf_free(&there);
+    return err;
 }
 
-static void tell_trained(const char *path, const seo_tokenizer *tok, int64_t wanted,
-                         const seo_bpe_train_report *report) {
-    char count[SEO_SHORT_TEXT], words[SEO_SHORT_TEXT], bytes[SEO_SHORT_TEXT];
-    if (report->documents > 0) {
-        seo_info("%s of text in %lld document%s, %s different words",
-                 seo_format_bytes(bytes, (double)report->text_bytes), (long long)report->documents,
-                 report->documents == 1 ? "" : "s",
-                 seo_format_count(words, report->distinct_words));
+/* What `tokenizer train` was asked for. */
+typedef struct training {
+    const char *type, *special, *out, *field;
+    int64_t vocab_size, alphabet, threads;
+    bool cased;
+} training;
+
+static void tell_text(int64_t text_bytes, int64_t documents, int64_t distinct_words) {
+    char words[SEO_SHORT_TEXT], bytes[SEO_SHORT_TEXT];
+    if (documents == 0) return;
+    seo_info("%s of text in %lld document%s, %s different words",
+             seo_format_bytes(bytes, (double)text_bytes), (long long)documents,
+             documents == 1 ? "" : "s", seo_format_count(words, distinct_words));
+}
+
+static void tell_merges(int64_t made, int64_t wanted) {
+    if (made >= wanted) return;
+    seo_warn("the text gives only %lld merges of the %lld asked for: no other pair occurs twice; "
+             "give more text or a smaller --vocab-size",
+             (long long)made, (long long)wanted);
+}
+
+static seo_err train_bpe(const training *t, const seo_cli_list *paths, seo_tokenizer **out) {
+    static const char *const sets[] = {"gpt2", "roberta"};
+    char count[SEO_SHORT_TEXT];
+    int set = SEO_SPECIAL_GPT2;
+    seo_bpe_train_report report = {0};
+    seo_err err = SEO_OK;
+    if (t->special != NULL)
+        SEO_TRY(read_choice("--special", t->special, sets, SEO_COUNT_OF(sets), &set));
+    if (t->cased || t->alphabet > 0) {
+        return SEO_FAIL(SEO_ERR_USAGE, "--cased and --alphabet go with --type wordpiece");
     }
-    if (report->merges < wanted) {
-        seo_warn("the text gives only %lld merges of the %lld asked for: no other pair occurs "
-                 "twice; give more text or a smaller --vocab-size",
-                 (long long)report->merges, (long long)wanted);
+    const seo_bpe_train_options options = {.paths = paths->items,
+                                           .path_count = paths->count,
+                                           .field = t->field,
+                                           .special = (seo_special_set)set,
+                                           .vocab_size = t->vocab_size,
+                                           .threads = (int)t->threads};
+    SEO_TRY(seo_bpe_train(&options, &report, out));
+    SEO_TRY(seo_tokenizer_save(*out, t->out));
+    tell_text(report.text_bytes, report.documents, report.distinct_words);
+    tell_merges(report.merges, t->vocab_size - seo_special_vocab_min(options.special));
+    seo_info("%s: %s ids (256 bytes, %lld merges, special tokens), sha256 %.16s", t->out,
+             seo_format_count(count, seo_tokenizer_vocab_size(*out)), (long long)report.merges,
+             seo_tokenizer_sha256(*out));
+done:
+    return err;
+}
+
+static seo_err train_wordpiece(const training *t, const seo_cli_list *paths, seo_tokenizer **out) {
+    char count[SEO_SHORT_TEXT];
+    seo_wordpiece_train_report report = {0};
+    seo_err err = SEO_OK;
+    if (t->special != NULL) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "--special %s goes with --type bpe; WordPiece has [PAD] "
+                        "[UNK] [CLS] [SEP] [MASK]",
+                        t->special);
     }
-    seo_info("%s: %s ids (256 bytes, %lld merges, special tokens), sha256 %.16s", path,
-             seo_format_count(count, seo_tokenizer_vocab_size(tok)), (long long)report->merges,
-             seo_tokenizer_sha256(tok));
+    const seo_wordpiece_train_options options = {.paths = paths->items,
+                                                 .path_count = paths->count,
+                                                 .field = t->field,
+                                                 .vocab_size = t->vocab_size,
+                                                 .alphabet_max = t->alphabet > 0 ? t->alphabet
+                                                                                 : SEO_ALPHABET_MAX,
+                                                 .threads = (int)t->threads,
+                                                 .cased = t->cased};
+    SEO_TRY(seo_wordpiece_train(&options, &report, out));
+    SEO_TRY(seo_tokenizer_save(*out, t->out));
+    tell_text(report.text_bytes, report.documents, report.distinct_words);
+    if (report.left_out > 0) {
+        seo_info("%lld words with a rarer character than the %lld letters, or too long, were left "
+                 "out: they are [UNK]",
+                 (long long)report.left_out, (long long)options.alphabet_max);
+    }
+    int64_t vocab_size = seo_tokenizer_vocab_size(*out);
+    tell_merges(report.merges, report.merges + t->vocab_size - vocab_size);
+    seo_info("%s: %s ids (5 special tokens, %lld letters, %lld merges), sha256 %.16s", t->out,
+             seo_format_count(count, vocab_size), (long long)report.letters,
+             (long long)report.merges, seo_tokenizer_sha256(*out));
+done:
+    return err;
+}
+
+static seo_err train_on(const training *t, const seo_cli_list *paths) {
+    static const char *const types[] = {"bpe", "wordpiece"};
+    int type = 0;
+    seo_err err = SEO_OK;
+    seo_tokenizer *tok = NULL;
+    SEO_TRY(read_choice("--type", t->type, types, SEO_COUNT_OF(types), &type));
+    SEO_TRY(check_folder_of(t->out));
+    SEO_TRY(type == 0 ? train_bpe(t, paths, &tok) : train_wordpiece(t, paths, &tok));
+done:
+    seo_tokenizer_free(tok);
+    return err;
 }
 
 static int train_verb(int argc, char **argv) {
     static const seo_cli_command command = {
         .name = "tokenizer train",
         .operands = "FILE|DIR...",
-        .summary = "Learns a byte-level BPE vocabulary from text, JSONL, and .gz or .zst of these. "
-                   "257 ids are plain bytes and <|endoftext|>.",
-        .example = "seodang tokenizer train --vocab-size 8192 --out tokenizer.json books/\n"
-                   "seodang tokenizer train --vocab-size 257 --out bytes.json book.txt",
+        .summary = "Learns a vocabulary from text, JSONL, and .gz or .zst of these: byte-level BPE "
+                   "(257 ids are plain bytes and <|endoftext|>), or WordPiece with BERT's text "
+                   "rules.",
+        .example =
+            "seodang tokenizer train --vocab-size 8192 --out tokenizer.json books/\n"
+            "seodang tokenizer train --special roberta --vocab-size 8192 --out t.json books/\n"
+            "seodang tokenizer train --type wordpiece --vocab-size 8192 --out t.json books/",
         .operands_min = 1,
         .operands_max = -1};
-    int64_t vocab_size = 0, threads = cpu_count();
-    const char *out = NULL, *field = "text", *special = "gpt2";
+    training t = {.type = "bpe", .field = "text", .threads = cpu_count()};
     bool helped = false;
     const seo_cli_option options[] = {
-        {.name = "vocab-size",
-         .type = SEO_CLI_INT,
-         .value = &vocab_size,
-         .operand = "N",
-         .help = "ids to make: 256 bytes, merges, special tokens",
-         .required = true,
-         .min = SEO_VOCAB_SIZE_MIN,
-         .max = INT32_MAX},
-        {.name = "out",
-         .type = SEO_CLI_TEXT,
-         .value = &out,
-         .operand = "FILE",
-         .help = "the tokenizer.json to write",
-         .required = true},
-        {.name = "special",
-         .type = SEO_CLI_TEXT,
-         .value = &special,
-         .operand = "SET",
-         .help = "gpt2: <|endoftext|>; roberta: <s> <pad> </s> <unk> and <mask>"},
-        {.name = "threads",
-         .type = SEO_CLI_INT,
-         .value = &threads,
-         .operand = "N",
-         .help = "threads that count words; the result does not depend on it",
-         .min = 1,
-         .max = THREADS_MAX},
-        {.name = "field",
-         .type = SEO_CLI_TEXT,
-         .value = &field,
-         .operand = "NAME",
-         .help = "the member of a JSONL line that holds its text"}};
+        {"vocab-size", SEO_CLI_INT, &t.vocab_size, "N",
+         "ids to make: bytes or letters, merges, special tokens", true, 6, INT32_MAX},
+        {"out", SEO_CLI_TEXT, &t.out, "FILE", "the tokenizer.json to write", true, 0, 0},
+        {"type", SEO_CLI_TEXT, &t.type, "KIND", "bpe (the default) or wordpiece", false, 0, 0},
+        {"special", SEO_CLI_TEXT, &t.special, "SET",
+         "of bpe: gpt2 (the default), <|endoftext|>; roberta, <s> <pad> </s> <unk> and <mask>",
+         false, 0, 0},
+        {"cased", SEO_CLI_FLAG, &t.cased, NULL, "of wordpiece: keep case and accents", false, 0, 0},
+        {"alphabet", SEO_CLI_INT, &t.alphabet, "N",
+         "of wordpiece: at most so many different letters (1000)", false, 1, 1 << 20},
+        {"threads", SEO_CLI_INT, &t.threads, "N",
+         "threads that count words; the result does not depend on it", false, 1, THREADS_MAX},
+        {"field", SEO_CLI_TEXT, &t.field, "NAME", "the member of a JSONL line that holds its text",
+         false, 0, 0}};
     seo_err err = SEO_OK;
     seo_cli_list paths = {0};
-    seo_tokenizer *tok = NULL;
-    seo_bpe_train_report report = {0};
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
-    if (helped) goto done;
-    SEO_TRY(check_folder_of(out));
-    seo_special_set set = SEO_SPECIAL_GPT2;
-    SEO_TRY(read_special_set(special, &set));
-    const seo_bpe_train_options train = {.paths = paths.items,
-                                         .path_count = paths.count,
-                                         .field = field,
-                                         .special = set,
-                                         .vocab_size = vocab_size,
-                                         .threads = (int)threads};
-    SEO_TRY(seo_bpe_train(&train, &report, &tok));
-    SEO_TRY(seo_tokenizer_save(tok, out));
-    tell_trained(out, tok, vocab_size - seo_special_vocab_min(set), &report);
+    if (!helped) SEO_TRY(train_on(&t, &paths));
 done:
-    seo_tokenizer_free(tok);
     seo_cli_list_free(&paths);
     return seo_cli_exit(err);
 }
