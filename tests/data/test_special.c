@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -115,6 +116,35 @@ static void a_mask_takes_the_space_before_it(void **state) {
     seo_tokenizer_free(tok);
 }
 
+/* Special tokens in texts, as Hugging Face's program finds them. */
+static void ids_are_those_of_another_program(void **state) {
+    (void)state;
+    seo_tokenizer *tok = train(SEO_SPECIAL_ROBERTA, 400);
+    FILE *file = fopen(GOLDEN("tokenizer_small_roberta_vectors.jsonl"), "rb");
+    assert_non_null(file);
+    int checked = 0;
+    for (json_t *vector;
+         (vector = json_loadf(file, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL)) != NULL;
+         checked++) {
+        const json_t *text = json_object_get(vector, "text"), *ids = json_object_get(vector, "ids");
+        seo_encoder *enc = NULL;
+        seo_ids got = {0};
+        assert_int_equal(seo_encoder_open(tok, &enc), SEO_OK);
+        assert_int_equal(
+            seo_encode(enc, json_string_value(text), json_string_length(text), true, &got), SEO_OK);
+        assert_int_equal(got.count, json_array_size(ids));
+        for (int64_t i = 0; i < got.count; i++) {
+            assert_int_equal(got.items[i], json_integer_value(json_array_get(ids, (size_t)i)));
+        }
+        seo_ids_free(&got);
+        seo_encoder_close(enc);
+        json_decref(vector);
+    }
+    assert_int_equal(checked, 238);
+    fclose(file);
+    seo_tokenizer_free(tok);
+}
+
 static void what_is_missing_is_named(void **state) {
     (void)state;
     seo_tokenizer *gpt2 = train(SEO_SPECIAL_GPT2, 257), *roberta = train(SEO_SPECIAL_ROBERTA, 261);
@@ -151,6 +181,7 @@ int main(void) {
         cmocka_unit_test(roberta_has_all_roles),
         cmocka_unit_test(the_set_moves_ids_only),
         cmocka_unit_test(a_mask_takes_the_space_before_it),
+        cmocka_unit_test(ids_are_those_of_another_program),
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(too_small_a_vocabulary_is_refused),
     };

@@ -82,6 +82,73 @@ head -c 3000 "$work/t.json" > "$work/cut.json"
 exits 1 tok encode --tokenizer "$work/cut.json" "$work/book.txt"
 says err 'cut.json:[0-9]+:'
 
+# Sets of special tokens and kinds; a misspelled one is told apart from the right one.
+ok tok train --special roberta --vocab-size 350 --out "$work/roberta.json" "$work/books"
+ok tok inspect --token '<mask>' "$work/roberta.json"
+[ "$(cat "$work/out")" = 349 ] || fail "the id of <mask>: $(cat "$work/out")"
+exits 2 tok inspect --token '<msak>' "$work/roberta.json"
+says err "'<msak>' is not a special token .*did you mean '<mask>'\?"
+printf 'a <mask>~' > "$work/masked"
+ok tok encode --tokenizer "$work/roberta.json" --special "$work/masked"
+[ "$(cat "$work/out")" = "101 349 130" ] || fail "a mask takes the space before it: $(cat "$work/out")"
+exits 2 tok train --special robreta --vocab-size 350 --out "$work/x.json" "$work/books"
+says err "did you mean 'roberta'\?"
+exits 2 tok train --type wordpeice --vocab-size 350 --out "$work/x.json" "$work/books"
+says err "did you mean 'wordpiece'\?"
+exits 2 tok train --cased --vocab-size 350 --out "$work/x.json" "$work/books"
+says err 'go with --type wordpiece'
+
+# WordPiece: the same bytes on 1 and 2 threads; words come back, white space does not.
+ok tok train --type wordpiece --vocab-size 100 --threads 1 --out "$work/w.json" "$work/books"
+says err '100 ids .5 special tokens'
+ok tok train --type wordpiece --vocab-size 100 --threads 2 --out "$work/w2.json" "$work/books"
+cmp "$work/w.json" "$work/w2.json" || fail "WordPiece: 1 and 2 threads give different tokenizers"
+exits 2 tok train --type wordpiece --vocab-size 12 --out "$work/x.json" "$work/books"
+says err 'smaller --alphabet'
+exits 2 tok train --type wordpiece --special gpt2 --vocab-size 350 --out "$work/x.json" "$work/books"
+says err 'MASK'
+ok tok inspect "$work/w.json"
+says out 'kind +WordPiece'
+says out 'special +4 "\[MASK\]"'
+says out "$(sha256sum "$work/w.json" | cut -d' ' -f1)"
+ok tok convert --hf "$work/w.json" --out "$work/again.json"
+cmp "$work/w.json" "$work/again.json" || fail "convert changed a canonical WordPiece file"
+ok tok encode --tokenizer "$work/w.json" "$work/book.txt"
+cp "$work/out" "$work/w.ids"
+ok tok decode --tokenizer "$work/w.json" "$work/w.ids"
+python3 - "$work/book.txt" "$work/out" <<'WORDS' || fail "the words do not come back"
+import re, sys
+words = [re.findall(r"\w+|[^\w\s]", open(path).read().lower()) for path in sys.argv[1:]]
+sys.exit(words[0] != words[1])
+WORDS
+ok tok encode --tokenizer "$work/w.json" "$work/mixed"
+[ "$(wc -l < "$work/out")" = 1 ] || fail "WordPiece: $(wc -l < "$work/out") lines for a document"
+printf '[UNK]\n[SEP]\nread\n##er\n' > "$work/vocab.txt"
+ok tok convert --bert "$work/vocab.txt" --out "$work/v.json"
+printf 'Reader, read' > "$work/reader"
+ok tok encode --tokenizer "$work/v.json" "$work/reader"
+[ "$(cat "$work/out")" = "2 3 0 2" ] || fail "vocab.txt: $(cat "$work/out")"
+printf '[UNK]\n\nread\n' > "$work/vocab.txt"
+exits 1 tok convert --bert "$work/vocab.txt" --out "$work/x.json"
+says err 'vocab.txt:2: '
+exits 2 tok convert --hf --cased "$work/v.json" --out "$work/x.json"
+says err 'goes with --bert'
+
+# A dataset of each kind: documents end with </s> or [SEP], and the words come back (a document that was there before is left out).
+for kind in roberta w; do
+    ok "$seodang" data build --tokenizer "$work/$kind.json" --out "$work/data-$kind" --held-out 0 "$work/two.jsonl"
+    ok "$seodang" data verify "$work/data-$kind"
+    ok "$seodang" data text "$work/data-$kind" --split train
+    cp "$work/out" "$work/text-$kind"
+done
+sort -u "$work/book.txt" > "$work/sorted"
+sort -u "$work/text-roberta" | cmp - "$work/sorted" || fail "RoBERTa: the text of a dataset is another"
+python3 - "$work/book.txt" "$work/text-w" <<'LINES' || fail "WordPiece: the text of a dataset is another"
+import re, sys
+lines = [[re.findall(r"\w+|[^\w\s]", line) for line in open(path).read().lower().splitlines()] for path in sys.argv[1:]]
+sys.exit({*map(tuple, lines[0])} != {*map(tuple, lines[1])})
+LINES
+
 # A reader that goes away ends it without a word.
 tok encode --tokenizer "$work/t.json" "$work/mixed" 2> "$work/err" | head -c 10 > /dev/null
 [ -s "$work/err" ] && fail "a closed pipe: $(cat "$work/err")"

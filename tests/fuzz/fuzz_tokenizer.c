@@ -1,5 +1,6 @@
 /* tokenizer.json from anywhere: an error that names the file, or a tokenizer that encodes any bytes
- * and gives them back, and whose canonical spelling is read as the same tokenizer. */
+ * and (byte-level BPE) gives them back, and whose canonical spelling is read as the same tokenizer.
+ */
 #include <stdint.h>
 #include <string.h>
 
@@ -16,10 +17,11 @@ static void round_trip(const seo_tokenizer *tok, const uint8_t *data, size_t siz
         SEO_ASSERT(seo_encoder_open(tok, &enc) == SEO_OK);
         SEO_ASSERT(seo_encode(enc, data, size, with_special != 0, &ids) == SEO_OK);
         SEO_ASSERT(seo_decode(tok, ids.items, ids.count, &back) == SEO_OK);
+        bool exact = seo_tokenizer_kind_of(tok) == SEO_TOKENIZER_BPE;
         /* A special token may take the white space before it with it. */
-        SEO_ASSERT(with_special != 0 ? back.bytes <= size : back.bytes == size);
+        SEO_ASSERT(!exact || (with_special != 0 ? back.bytes <= size : back.bytes == size));
         bool whole = back.bytes == size;
-        SEO_ASSERT(!whole || size == 0 || memcmp(back.data, data, size) == 0);
+        SEO_ASSERT(!exact || !whole || size == 0 || memcmp(back.data, data, size) == 0);
         seo_buf_free(&back);
         seo_ids_free(&ids);
         seo_encoder_close(enc);
