@@ -131,26 +131,37 @@ static seo_err plan_rows(seo_distill *d, const char *name, seo_dtype dtype, int6
     return seo_slab_add(&d->slab, name, dtype, 2, dims, out);
 }
 
-static seo_err plan(seo_distill *d, const seo_distill_args *args) {
+static seo_err plan(seo_distill *d, seo_dtype storage, int64_t batch, int64_t sequences) {
     seo_err err = SEO_OK;
-    const seo_config *c = args->config;
-    const int64_t batch = c->train.micro_batch, positions = batch * c->model.seq_len;
-    const seo_dtype storage = seo_model_storage(args->student);
-    const int64_t rows = batch * d->rows, width = c->model.distill_width;
+    const seo_model_config *model = &d->config->model;
+    const int64_t positions = batch * model->seq_len, rows = batch * d->rows;
+    const int64_t width = model->distill_width;
     d->positions_at = seo_round_up(rows, SEO_SLAB_ALIGN_BYTES / 4);
     SEO_TRY(
         plan_vector(d, "distill.counts", SEO_DTYPE_I32, d->positions_at + positions, &d->counts));
     SEO_TRY(plan_vector(d, "distill.hard", SEO_DTYPE_F32, rows, &d->hard));
     SEO_TRY(plan_vector(d, "distill.cosine", SEO_DTYPE_F32, positions, &d->cosine));
-    SEO_TRY(
-        plan_vector(d, "distill.all_hard", SEO_DTYPE_F32, args->sequences * d->rows, &d->all_hard));
-    SEO_TRY(plan_vector(d, "distill.all_cosine", SEO_DTYPE_F32, args->sequences * c->model.seq_len,
+    SEO_TRY(plan_vector(d, "distill.all_hard", SEO_DTYPE_F32, sequences * d->rows, &d->all_hard));
+    SEO_TRY(plan_vector(d, "distill.all_cosine", SEO_DTYPE_F32, sequences * model->seq_len,
                         &d->all_cosine));
     if (width == 0) goto done;
     SEO_TRY(plan_rows(d, "distill.projected", storage, positions, width, &d->projected));
     SEO_TRY(plan_rows(d, "distill.dprojected", storage, positions, width, &d->dprojected));
-    SEO_TRY(plan_rows(d, "distill.back", storage, positions, c->model.hidden_size, &d->back));
+    SEO_TRY(plan_rows(d, "distill.back", storage, positions, model->hidden_size, &d->back));
 done:
+    return err;
+}
+
+seo_err seo_distill_measure(const seo_config *config, seo_dtype storage, int64_t micro_batch,
+                            int64_t sequences, seo_memory_table *out) {
+    seo_distill *d = calloc(1, sizeof *d);
+    if (!d) return SEO_FAIL(SEO_ERR_MEMORY, "a distillation");
+    seo_slab_init(&d->slab, "distillation");
+    d->config = config;
+    d->rows = seo_model_loss_shape(&config->model).rows;
+    const seo_err err = plan(d, storage, micro_batch, sequences);
+    if (err == SEO_OK) seo_memory_add(out, "distillation", d->slab.bytes);
+    seo_distill_close(d);
     return err;
 }
 
@@ -185,7 +196,8 @@ seo_err seo_distill_open(const seo_distill_args *args, seo_distill **out) {
     d->teaching = (seo_teaching){
         .score = {.chunk = score_chunk, .context = d}, .hidden = compare_hidden, .context = d};
     SEO_ASSERT(args->config->model.distill_width == 0 || d->projection >= 0);
-    SEO_TRY(plan(d, args));
+    SEO_TRY(plan(d, seo_model_storage(args->student), args->config->train.micro_batch,
+                 args->sequences));
     SEO_TRY(take(d));
     *out = d;
     d = NULL;

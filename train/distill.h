@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "train/config.h"
+#include "train/memory.h"
 #include "train/models/model.h"
 
 #ifdef __cplusplus
@@ -34,6 +35,9 @@ typedef struct seo_distill_args {
 /* Takes room for both losses, and what a projection needs, on the student's device. */
 seo_err seo_distill_open(const seo_distill_args *args, seo_distill **out);
 void seo_distill_close(seo_distill *distill); /* NULL is fine */
+/* Adds what open takes of the device, without one; micro_batch: in place of the configuration's. */
+seo_err seo_distill_measure(const seo_config *config, seo_dtype storage, int64_t micro_batch,
+                            int64_t sequences, seo_memory_table *out);
 
 /* The teacher's pass over the micro-batch of `pass`, a pass of the student that is about to be
  * queued, and pass->teaching for it. `first`: its first sequence of this rank's part of the batch,

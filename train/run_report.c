@@ -104,6 +104,13 @@ void seo_run_banner(const seo_run *run) {
         seo_info("adapters    of rank %lld: %s parameters are trained", (long long)c->lora.rank,
                  seo_format_count(count, seo_params_trained(table)));
     }
+    if (run->teacher_model) {
+        const seo_model_config *teacher = seo_model_config_of(run->teacher_model);
+        seo_info("teacher     %lld layers, width %lld: %s parameters, from %s",
+                 (long long)teacher->num_layers, (long long)teacher->hidden_size,
+                 seo_format_count(count, seo_params_elements(seo_model_table(run->teacher_model))),
+                 run->state.teacher_path);
+    }
     seo_info("device      %s, %s", seo_device_name(run->dev), precision_text(run));
     if (run->world.size > 1) banner_ranks(run);
     banner_data(run);

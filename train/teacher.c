@@ -285,3 +285,16 @@ done:
     seo_model_close(model);
     return err == SEO_OK ? SEO_OK : seo_err_context(err, "distill.teacher");
 }
+
+seo_err seo_teacher_measure(const seo_teacher *teacher, const seo_config *student,
+                            const seo_device_facts *facts, seo_dtype storage, int64_t micro_batch,
+                            seo_memory_table *out) {
+    const seo_model_config config = asked_of(teacher, student);
+    seo_memory_table rows = {0};
+    const seo_err err = seo_model_measure(
+        &(seo_model_args){
+            .config = &config, .mode = SEO_MODEL_EVAL, .batch = micro_batch, .storage = storage},
+        facts, &rows);
+    if (err == SEO_OK) seo_memory_add(out, "teacher", seo_memory_total(&rows));
+    return err;
+}

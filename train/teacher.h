@@ -43,6 +43,10 @@ seo_err seo_teacher_initial(const seo_teacher *teacher, const seo_config *config
  * all its parameters. */
 seo_err seo_teacher_model(const seo_teacher *teacher, const seo_config *student, seo_device *dev,
                           seo_dtype storage, seo_model **out);
+/* Adds what that takes of the device, without one; micro_batch: in place of the student's. */
+seo_err seo_teacher_measure(const seo_teacher *teacher, const seo_config *student,
+                            const seo_device_facts *facts, seo_dtype storage, int64_t micro_batch,
+                            seo_memory_table *out);
 
 #ifdef __cplusplus
 }

@@ -102,11 +102,13 @@ distill_bench *distill_bench_open(const distill_pair *p, bool next_sentence,
     enliven(b->teacher, 1000);
     enliven(b->student, 2000);
     fill_inputs(b);
+    b->taken = -seo_device_bytes(b->dev);
     distill_ok(seo_distill_open(&(seo_distill_args){.config = &b->config,
                                                     .student = b->student,
                                                     .teacher = b->teacher,
                                                     .sequences = DISTILL_BATCH},
                                 &b->distill));
+    b->taken += seo_device_bytes(b->dev);
     return b;
 }
 

@@ -30,6 +30,7 @@ typedef struct distill_bench {
         spans[2 * DISTILL_ROWS];
     int32_t picks[DISTILL_BATCH * DISTILL_PICKS], pick_targets[DISTILL_BATCH * DISTILL_PICKS];
     int64_t targets; /* that count */
+    int64_t taken;   /* of the device by `distill` */
 } distill_bench;
 
 /* Sums of the tokens' losses of the last pass, of the hard ones, and of the cosines. */

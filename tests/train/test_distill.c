@@ -171,6 +171,19 @@ static void losses(void **state) {
     check_losses(&g_pairs[3]);
 }
 
+/* What is told without a device is what is taken of one. */
+static void measures(void **state) {
+    (void)state;
+    for (int i = 0; i < SEO_COUNT_OF(g_pairs); i++) {
+        distill_bench *b = distill_bench_open(&g_pairs[i], false, open_cpu, SEO_DTYPE_F32);
+        seo_memory_table table = {0};
+        distill_ok(
+            seo_distill_measure(&b->config, SEO_DTYPE_F32, DISTILL_BATCH, DISTILL_BATCH, &table));
+        assert_int_equal(seo_memory_total(&table), b->taken);
+        distill_bench_close(b);
+    }
+}
+
 static void layers(void **state) {
     (void)state;
     static const int64_t six[] = {0, 2, 4, 7, 9, 11};
@@ -186,6 +199,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients),
         cmocka_unit_test(losses),
+        cmocka_unit_test(measures),
         cmocka_unit_test(layers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

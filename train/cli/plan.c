@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "train/cli/cli.h"
 #include "train/config.h"
@@ -48,13 +49,26 @@ done:
     return err;
 }
 
-static seo_err write_plan(const plan_options *o, const seo_config *c, seo_buf *out) {
+/* A plan needs no data, but of a teacher its checkpoint, which says how large it is. */
+static seo_err find_teacher(seo_config *c, seo_teacher **out) {
+    *out = NULL;
+    if (c->distill.teacher[0] == '\0') return SEO_OK;
+    const seo_err err = seo_teacher_open(c, NULL, out);
+    if (err != SEO_ERR_MISSING) return err;
+    seo_warn("distill.teacher: there is no checkpoint in %s: memory is planned without it",
+             c->distill.teacher);
+    return SEO_OK;
+}
+
+static seo_err write_plan(const plan_options *o, seo_config *c, seo_buf *out) {
     seo_err err = SEO_OK;
     seo_machines machines;
     seo_forecast forecast;
     seo_plan_memory memory;
     seo_plan_report report = {.forecast = &forecast, .memory = &memory};
+    seo_teacher *teacher = NULL;
     SEO_TRY(settle_machine(o, c, &machines));
+    SEO_TRY(find_teacher(c, &teacher));
     const bool bf16 = !machines.device.cpu && c->precision != SEO_PRECISION_F32;
     const seo_forecast_args args = {.config = c,
                                     .machines = &machines,
@@ -67,7 +81,8 @@ static seo_err write_plan(const plan_options *o, const seo_config *c, seo_buf *o
                                   .ranks = machines.count,
                                   .cpu = machines.device.cpu,
                                   .storage = args.storage,
-                                  .micro_batch = c->train.micro_batch};
+                                  .micro_batch = c->train.micro_batch,
+                                  .teacher = teacher};
     SEO_TRY(seo_forecast_make(&args, &forecast));
     SEO_TRY(seo_plan_memory_of(&wanted, &memory));
     if (machines.device.memory_bytes > 0) {
@@ -82,6 +97,7 @@ static seo_err write_plan(const plan_options *o, const seo_config *c, seo_buf *o
     }
     SEO_TRY(seo_buf_check(out));
 done:
+    seo_teacher_close(teacher);
     return err;
 }
 

@@ -1,6 +1,7 @@
 #include "train/plan/memory.h"
 
 #include "base/check.h"
+#include "train/distill.h"
 #include "train/optim.h"
 #include "train/parallel.h"
 #include "train/step.h"
@@ -27,6 +28,17 @@ static seo_comm_kind comm_kind(const seo_plan_rank *rank) {
     return mpi ? SEO_COMM_MPI : SEO_COMM_NCCL;
 }
 
+static seo_err measure_teacher(const seo_plan_rank *rank, const seo_device_facts *facts,
+                               seo_memory_table *out) {
+    const seo_config *c = rank->config;
+    if (!rank->teacher) return SEO_OK;
+    const seo_err err =
+        seo_teacher_measure(rank->teacher, c, facts, rank->storage, rank->micro_batch, out);
+    if (err != SEO_OK) return err;
+    return seo_distill_measure(c, rank->storage, rank->micro_batch,
+                               c->train.batch_tokens / c->model.seq_len / rank->ranks, out);
+}
+
 /* In the order in which a run takes it. */
 seo_err seo_plan_memory_of(const seo_plan_rank *rank, seo_plan_memory *out) {
     seo_err err = SEO_OK;
@@ -39,6 +51,7 @@ seo_err seo_plan_memory_of(const seo_plan_rank *rank, seo_plan_memory *out) {
     SEO_TRY(seo_model_layout(&model, &facts, &params, &shards));
     SEO_TRY(seo_optim_measure(&params, &shards, &out->device));
     seo_parallel_measure(&shards, slots_of(rank->config), &out->device);
+    SEO_TRY(measure_teacher(rank, &facts, &out->device));
     seo_step_measure(rank->config, rank->ranks, &out->device);
     const seo_comm_memory comm = seo_comm_memory_of(comm_kind(rank), rank->ranks, rank->cpu);
     seo_memory_add(&out->device, "exchange between ranks", comm.device_bytes);

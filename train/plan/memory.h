@@ -7,6 +7,7 @@
 #include "train/config.h"
 #include "train/memory.h"
 #include "train/models/model.h"
+#include "train/teacher.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,7 +24,8 @@ typedef struct seo_plan_rank {
     int32_t ranks;
     bool cpu;
     seo_dtype storage;
-    int64_t micro_batch; /* in place of the configuration's */
+    int64_t micro_batch;        /* in place of the configuration's */
+    const seo_teacher *teacher; /* NULL: there is none, or it is left out */
 } seo_plan_rank;
 
 /* How its model would be opened. */
