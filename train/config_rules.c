@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "train/config_rules.h"
+#include "train/schedule.h"
 
 /* ---- one of two ways to say the same ---- */
 
@@ -87,7 +88,81 @@ static void rule_total_tokens(seo_rules *rules) {
                      train->steps, train->batch_tokens, INT64_MAX / train->batch_tokens);
 }
 
+/* The first batch: whole sequences, and with invariant whole micro-batches in each slot. */
+static int64_t batch_unit(const seo_config *config) {
+    const int64_t slots = config->parallel.invariant ? config->parallel.slots : 0;
+    const int64_t rows = slots > 0 ? slots * config->train.micro_batch : 1;
+    return rows * config->model.seq_len;
+}
+
+static bool check_start(seo_rules *rules) {
+    const seo_config *config = rules->config;
+    const int64_t start = config->train.batch_start_tokens, full = config->train.batch_tokens;
+    const int64_t unit = batch_unit(config);
+    char near[2 * SEO_SHORT_TEXT];
+    if (start > full) {
+        seo_key_complain(rules,
+                         seo_key_blame(rules, "train.batch_start_tokens", "train.batch_tokens"),
+                         "train.batch_start_tokens %" PRId64 " is more than train.batch_tokens "
+                         "%" PRId64 ", to which the batch grows",
+                         start, full);
+        return false;
+    }
+    if (start % unit == 0) return true;
+    seo_key_complain(rules, seo_key_blame(rules, "train.batch_start_tokens", "model.seq_len"),
+                     "train.batch_start_tokens %" PRId64 " is not a multiple of %" PRId64
+                     " tokens, %s; the nearest: %s",
+                     start, unit,
+                     config->parallel.invariant
+                         ? "parallel.slots x train.micro_batch x model.seq_len"
+                         : "one sequence",
+                     seo_key_near_multiples(near, start, unit));
+    return false;
+}
+
+static void rule_ramp(seo_rules *rules) {
+    seo_train_config *train = &rules->config->train;
+    seo_ramp *ramp = NULL;
+    if (train->batch_ramp_tokens == 0) {
+        if (train->batch_start_tokens > 0) {
+            seo_key_complain(rules, "train.batch_start_tokens",
+                             "train.batch_start_tokens is for a batch that grows; give "
+                             "train.batch_ramp_tokens with it, or leave it out");
+        }
+        return;
+    }
+    if (!seo_key_given(rules, "train.batch_start_tokens")) {
+        train->batch_start_tokens = seo_max_i64(batch_unit(rules->config),
+                                                train->micro_batch * rules->config->model.seq_len);
+    }
+    seo_key_derive(rules, "train.batch_start_tokens");
+    if (!check_start(rules) || train->batch_tokens % rules->config->model.seq_len != 0) return;
+    const seo_ramp_args args = seo_schedule_ramp(rules->config);
+    if (seo_ramp_open(&args, &ramp) != SEO_OK) {
+        seo_key_complain(rules, "train.batch_ramp_tokens", "%s", seo_err_detail());
+    } else if (seo_ramp_steps(ramp, train->batch_ramp_tokens) > train->steps) {
+        seo_key_complain(rules, seo_key_blame(rules, "train.batch_ramp_tokens", "train.steps"),
+                         "the batch grows for %" PRId64 " steps and the run has %" PRId64
+                         "; give a train.batch_ramp_tokens of at most %" PRId64,
+                         seo_ramp_steps(ramp, train->batch_ramp_tokens), train->steps,
+                         seo_ramp_tokens(ramp, train->steps));
+    }
+    seo_ramp_close(ramp);
+}
+
 /* ---- the schedule ---- */
+
+/* Whole steps until so many tokens were seen. A mistake in the ramp has been told. */
+static int64_t steps_of(const seo_config *config, int64_t tokens) {
+    const seo_ramp_args args = seo_schedule_ramp(config);
+    seo_ramp *ramp = NULL;
+    int64_t steps = seo_div_up(tokens, config->train.batch_tokens);
+    if (args.ramp_tokens > 0 && seo_ramp_open(&args, &ramp) == SEO_OK) {
+        steps = seo_ramp_steps(ramp, tokens);
+        seo_ramp_close(ramp);
+    }
+    return steps;
+}
 
 static void rule_schedule_steps(seo_rules *rules) {
     seo_schedule_config *schedule = &rules->config->schedule;
@@ -97,11 +172,11 @@ static void rule_schedule_steps(seo_rules *rules) {
         seo_key_forget(rules, "schedule.decay_tokens");
     }
     if (schedule->warmup_tokens > 0) {
-        schedule->warmup_steps = seo_div_up(schedule->warmup_tokens, train->batch_tokens);
+        schedule->warmup_steps = steps_of(rules->config, schedule->warmup_tokens);
     }
     seo_key_derive(rules, "schedule.warmup_steps");
     if (schedule->decay_tokens > 0) {
-        schedule->decay_steps = seo_div_up(schedule->decay_tokens, train->batch_tokens);
+        schedule->decay_steps = steps_of(rules->config, schedule->decay_tokens);
     } else if (!seo_key_given(rules, "schedule.decay_steps")) {
         schedule->decay_steps = schedule->name == SEO_SCHEDULE_CONSTANT ? 0
                                 : schedule->name == SEO_SCHEDULE_WSD    ? train->steps / 5
@@ -198,22 +273,6 @@ static void rule_invariant(seo_rules *rules) {
     }
 }
 
-/* ---- what this version has one legal value for ---- */
-
-static void rule_later(seo_rules *rules) {
-    const seo_config *c = rules->config;
-    const struct {
-        const char *path;
-        bool used;
-    } table[] = {{"data.document_mask", c->data.document_mask},
-                 {"train.batch_ramp_tokens", c->train.batch_ramp_tokens > 0}};
-    for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
-        if (!table[i].used) continue;
-        seo_key_complain(rules, table[i].path, "%s: this version has its default only",
-                         table[i].path);
-    }
-}
-
 /* ---- what a device can do ---- */
 
 static void rule_device(seo_rules *rules) {
@@ -247,8 +306,9 @@ static void rule_master_weights(seo_rules *rules) {
 /* What the learning rate's course depends on. */
 #define SCHEDULE_FIELDS                                                                            \
     "train.steps", "train.batch_tokens", "schedule.name", "schedule.warmup_steps",                 \
-        "schedule.warmup_tokens", "schedule.decay_steps", "schedule.decay_tokens"
-enum { SCHEDULE_NEEDS = 7 };
+        "schedule.warmup_tokens", "schedule.decay_steps", "schedule.decay_tokens",                 \
+        "train.batch_ramp_tokens", "train.batch_start_tokens", "model.seq_len"
+enum { NEEDS_MAX = 10 };
 #define FAMILY_FIELDS "model.family", "task.kind"
 #define MASK_FIELDS   "data.mask_fraction", "data.max_predictions", "model.next_sentence"
 /* What the batch is cut into. */
@@ -258,7 +318,7 @@ enum { SCHEDULE_NEEDS = 7 };
 
 void seo_rules_apply(seo_rules *rules) {
     static const struct {
-        const char *needs[SCHEDULE_NEEDS];
+        const char *needs[NEEDS_MAX];
         void (*apply)(seo_rules *rules);
     } table[] = {
         {{"data.path", "data.mix"}, rule_data_once},
@@ -281,6 +341,8 @@ void seo_rules_apply(seo_rules *rules) {
         {{BATCH_FIELDS}, rule_batch},
         {{BATCH_FIELDS}, rule_slots},
         {{"train.steps", "train.batch_tokens"}, rule_total_tokens},
+        {{BATCH_FIELDS, "train.steps", "train.batch_ramp_tokens", "train.batch_start_tokens"},
+         rule_ramp},
         {{SCHEDULE_FIELDS}, rule_schedule_steps},
         {{SCHEDULE_FIELDS}, rule_warmup_fits},
         {{SCHEDULE_FIELDS}, rule_wsd_fits},
@@ -291,13 +353,12 @@ void seo_rules_apply(seo_rules *rules) {
         {{"distill.teacher", "distill.layers", "distill.soft", "distill.hard", "distill.cosine",
           "model.num_layers", "lora.rank"},
          seo_config_rule_distill},
-        {{NULL}, rule_later},
         {{"device", "precision", "kernels.matmul", "parallel.backend"}, rule_device},
         {{"optimizer.master_weights", "precision"}, rule_master_weights},
     };
     for (int64_t i = 0; i < SEO_COUNT_OF(table); i++) {
         bool whole = true;
-        for (int n = 0; n < SCHEDULE_NEEDS && table[i].needs[n]; n++) {
+        for (int n = 0; n < NEEDS_MAX && table[i].needs[n]; n++) {
             whole = whole && rules->states[seo_key_index(table[i].needs[n])] != SEO_FIELD_BROKEN;
         }
         if (whole) table[i].apply(rules);

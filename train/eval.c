@@ -1,4 +1,4 @@
-#include "train/eval.h"
+#include "train/eval_state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,30 +8,9 @@
 #include "base/progress.h"
 #include "train/signal.h"
 
-/* One dataset's part in the work. */
-typedef struct part {
-    seo_dataset *dataset;
-    seo_dataset_info info;
-    int64_t windows, chosen; /* of the split, and how many of them are scored */
-    int64_t first_source;    /* of this dataset in the result's list */
-} part;
-
-typedef struct evaluation {
-    const seo_eval_args *a;
-    int64_t positions;
-    part *parts;
-    int32_t *ids, *targets, *row; /* (batch * positions), and one row of tokens */
-    float *losses;                /* (batch * positions) */
-    double *window_nats;          /* by scored window, in order */
-    int64_t *window_tokens;
-    int64_t done_windows;
-    int32_t rank, ranks;
-    double *message, *messages; /* of a round: message_count numbers, by rank */
-    int64_t message_count;      /* the signal, and the batch's nats by window */
-    seo_document_span document; /* the last one looked up, of part `document_part` */
-    const part *document_part;
-    seo_eval_result *out;
-} evaluation;
+enum { SCORE_NUMBERS = sizeof(seo_eval_score) / sizeof(double) };
+/* Of masks and pairs; no run's own. */
+static const uint64_t k_row_seed = 0x5ee0da46;
 
 static void *room(int64_t count, int64_t width, bool *failed) {
     void *memory = calloc((size_t)seo_max_i64(count, 1), (size_t)width);
@@ -40,52 +19,112 @@ static void *room(int64_t count, int64_t width, bool *failed) {
 }
 
 /* Which windows: all of them, or tokens_max spread over the datasets by size. */
-static void choose_windows(evaluation *e) {
+static void choose_windows(seo_evaluation *e) {
     int64_t all_tokens = 0;
     for (int64_t d = 0; d < e->a->dataset_count; d++) all_tokens += e->parts[d].info.token_count;
     const double share = e->a->tokens_max > 0 && e->a->tokens_max < all_tokens
                              ? (double)e->a->tokens_max / (double)all_tokens
                              : 1.0;
     for (int64_t d = 0; d < e->a->dataset_count; d++) {
-        part *p = &e->parts[d];
-        p->windows = seo_div_up(p->info.token_count, e->positions);
+        seo_eval_part *p = &e->parts[d];
+        p->windows = seo_eval_windows_of(e, p);
         p->chosen = share < 1 ? (int64_t)(share * (double)p->windows) : p->windows;
         p->chosen = seo_min_i64(seo_max_i64(p->chosen, 1), p->windows);
         e->out->windows += p->chosen;
     }
 }
 
-static seo_err prepare(evaluation *e) {
+/* An encoder's rows. */
+static seo_err open_rows(seo_evaluation *e) {
+    const seo_model_config *model = seo_model_config_of(e->a->model);
+    const seo_data_config *data = e->a->data;
+    if (!seo_family_is_encoder(model->family)) return SEO_OK;
+    SEO_ASSERT(data && e->a->tokenizer);
+    const seo_err err = seo_rows_open(
+        &(seo_rows_args){.objective = model->next_sentence ? SEO_OBJECTIVE_SENTENCE_PAIRS
+                                                           : SEO_OBJECTIVE_MASKED,
+                         .datasets = e->a->datasets,
+                         .dataset_count = e->a->dataset_count,
+                         .tokenizer = e->a->tokenizer,
+                         .seq_len = model->seq_len,
+                         .seed = k_row_seed,
+                         .document_mask = data->document_mask,
+                         .mask_fraction = data->mask_fraction,
+                         .max_predictions = model->picks,
+                         .short_sequences = data->short_sequences},
+        &e->rows);
+    if (err != SEO_OK) return err;
+    e->row_shape = seo_rows_shape(e->rows);
+    e->out->masked = true;
+    e->out->labelled = model->next_sentence;
+    return SEO_OK;
+}
+
+static seo_err open_parts(seo_evaluation *e) {
     const seo_eval_args *a = e->a;
     bool failed = false;
-    e->positions = seo_model_config_of(a->model)->seq_len;
-    const int64_t rows = a->batch * e->positions;
-    e->rank = a->comm ? seo_comm_rank(a->comm) : 0;
-    e->ranks = a->comm ? seo_comm_size(a->comm) : 1;
-    e->message_count = 1 + a->batch;
     e->parts = room(a->dataset_count, sizeof *e->parts, &failed);
-    for (int64_t d = 0; !failed && d < a->dataset_count; d++) {
-        part *p = &e->parts[d];
+    if (failed) return SEO_FAIL(SEO_ERR_MEMORY, "an evaluation");
+    for (int64_t d = 0; d < a->dataset_count; d++) {
+        seo_eval_part *p = &e->parts[d];
         p->dataset = a->datasets[d];
         p->info = seo_dataset_info_get(p->dataset);
+        p->number = d;
         p->first_source = e->out->source_count;
         e->out->source_count += p->info.source_count;
     }
-    if (!failed) choose_windows(e);
+    const seo_err err = open_rows(e);
+    if (err == SEO_OK) choose_windows(e);
+    return err;
+}
+
+/* Room for a pass and its results. */
+static bool take_arrays(seo_evaluation *e) {
+    const int64_t batch = e->a->batch, rows = batch * e->positions;
+    const seo_row_shape *shape = &e->row_shape;
+    bool failed = false;
     e->ids = room(rows, sizeof *e->ids, &failed);
-    e->targets = room(rows, sizeof *e->targets, &failed);
-    e->row = room(e->positions + 1, sizeof *e->row, &failed);
-    e->losses = room(rows, sizeof *e->losses, &failed);
+    if (!e->rows) {
+        e->targets = room(rows, sizeof *e->targets, &failed);
+        e->window = room(e->positions + 1, sizeof *e->window, &failed);
+    }
+    const bool spans = e->rows ? shape->spans > 0 : e->a->data && e->a->data->document_mask;
+    if (spans) e->spans = room(2 * rows, sizeof *e->spans, &failed);
+    if (shape->types > 0) e->types = room(rows, sizeof *e->types, &failed);
+    if (shape->picks > 0) {
+        e->picks = room(batch * shape->picks, sizeof *e->picks, &failed);
+        e->pick_targets = room(batch * shape->picks, sizeof *e->pick_targets, &failed);
+    }
+    if (e->shape.label) {
+        e->labels = room(batch, sizeof *e->labels, &failed);
+        e->label_losses = room(batch, sizeof *e->label_losses, &failed);
+        e->label_logits = room(2 * batch, sizeof *e->label_logits, &failed);
+    }
+    e->losses = room(batch * e->shape.rows, sizeof *e->losses, &failed);
     e->message = room(e->message_count, sizeof *e->message, &failed);
     e->messages = room(e->ranks * e->message_count, sizeof *e->messages, &failed);
-    e->window_nats = room(e->out->windows, sizeof *e->window_nats, &failed);
-    e->window_tokens = room(e->out->windows, sizeof *e->window_tokens, &failed);
+    e->done = room(e->out->windows, sizeof *e->done, &failed);
     e->out->sources = room(e->out->source_count, sizeof *e->out->sources, &failed);
-    if (failed)
+    return !failed;
+}
+
+static seo_err prepare(seo_evaluation *e) {
+    const seo_eval_args *a = e->a;
+    const seo_model_config *model = seo_model_config_of(a->model);
+    SEO_ASSERT(model->classes == 0);
+    e->positions = model->seq_len;
+    e->shape = seo_model_loss_shape(model);
+    e->rank = a->comm ? seo_comm_rank(a->comm) : 0;
+    e->ranks = a->comm ? seo_comm_size(a->comm) : 1;
+    e->message_count = 1 + SCORE_NUMBERS * a->batch;
+    const seo_err err = open_parts(e);
+    if (err != SEO_OK) return err;
+    if (!take_arrays(e)) {
         return SEO_FAIL(SEO_ERR_MEMORY, "an evaluation of %lld windows",
                         (long long)e->out->windows);
+    }
     for (int64_t d = 0; d < a->dataset_count; d++) {
-        const part *p = &e->parts[d];
+        const seo_eval_part *p = &e->parts[d];
         for (int64_t s = 0; s < p->info.source_count; s++) {
             e->out->sources[p->first_source + s].path = seo_dataset_source(p->dataset, s);
         }
@@ -93,120 +132,24 @@ static seo_err prepare(evaluation *e) {
     return SEO_OK;
 }
 
-/* The window that is scored as number i of the part: floor(i * windows / chosen). */
-static int64_t window_at(const part *p, int64_t i) {
-    const int64_t whole = p->windows / p->chosen, rest = p->windows % p->chosen;
-    return i * whole + i * rest / p->chosen;
-}
-
-static int64_t window_length(const evaluation *e, const part *p, int64_t window) {
-    return seo_min_i64(e->positions, p->info.token_count - window * e->positions);
-}
-
-/* Row b of the pass: the window's targets, and as inputs the tokens one place earlier. */
-static seo_err fill_row(evaluation *e, const part *p, int64_t window, int64_t b) {
-    const int64_t first = window * e->positions, length = window_length(e, p, window);
-    int32_t *ids = e->ids + b * e->positions, *targets = e->targets + b * e->positions;
-    const int64_t before = first > 0; /* the first window has no token before it */
-    const seo_err err =
-        seo_dataset_read(p->dataset, first - before, length + before, e->row + 1 - before);
-    if (err != SEO_OK) return err;
-    if (!before) e->row[0] = p->info.eot_id >= 0 ? p->info.eot_id : 0;
-    for (int64_t t = 0; t < e->positions; t++) {
-        ids[t] = t < length ? e->row[t] : 0;
-        targets[t] = t < length ? e->row[t + 1] : SEO_TARGET_IGNORE;
-    }
-    return SEO_OK;
-}
-
-static seo_err add_to_source(evaluation *e, const part *p, int64_t token, double nats) {
-    seo_document_span *d = &e->document;
-    if (e->document_part != p || token < d->first_token ||
-        token >= d->first_token + d->token_count) {
-        const seo_err err = seo_dataset_document_at(p->dataset, token, d);
-        if (err != SEO_OK) return err;
-        e->document_part = p;
-    }
-    seo_eval_source *source = &e->out->sources[p->first_source + d->source];
-    source->nats += nats;
-    source->tokens++;
-    return SEO_OK;
-}
-
-/* One pass: windows [first, first + count) of the part's chosen ones. */
-typedef struct pass {
-    const part *p;
-    int64_t first, count;
-} pass;
-
 /* Where the next pass begins. */
 typedef struct cursor {
     int64_t part, first;
 } cursor;
 
 /* False at the end. */
-static bool next_pass(const evaluation *e, cursor *c, pass *out) {
+static bool next_pass(const seo_evaluation *e, cursor *c, seo_eval_pass *out) {
     while (c->part < e->a->dataset_count && c->first >= e->parts[c->part].chosen) {
         *c = (cursor){.part = c->part + 1};
     }
     if (c->part >= e->a->dataset_count) return false;
-    const part *p = &e->parts[c->part];
-    *out = (pass){p, c->first, seo_min_i64(e->a->batch, p->chosen - c->first)};
+    const seo_eval_part *p = &e->parts[c->part];
+    *out = (seo_eval_pass){p, c->first, seo_min_i64(e->a->batch, p->chosen - c->first)};
     c->first += out->count;
     return true;
 }
 
-/* The losses of a pass go to e->losses. */
-static seo_err forward(evaluation *e, int64_t count) {
-    seo_err err = SEO_OK;
-    seo_model *model = e->a->model;
-    const int64_t tokens = count * e->positions;
-    const seo_tensor losses = seo_tensor_1d(seo_model_losses(model).data, SEO_DTYPE_F32, tokens);
-    SEO_TRY(seo_model_forward(model, &(seo_pass_args){.ids = e->ids,
-                                                      .targets = e->targets,
-                                                      .stride = e->positions,
-                                                      .batch = count,
-                                                      .positions = e->positions,
-                                                      .losses = losses,
-                                                      .hooks = e->a->hooks}));
-    SEO_TRY(seo_device_copy_out(seo_model_device(model), e->losses, losses.data,
-                                tokens * (int64_t)sizeof *e->losses));
-done:
-    return err;
-}
-
-/* Makes the pass; nats by window go to the message, those of documents to their sources. */
-static seo_err score(evaluation *e, const pass *own) {
-    seo_err err = SEO_OK;
-    for (int64_t b = 0; b < own->count; b++) {
-        SEO_TRY(fill_row(e, own->p, window_at(own->p, own->first + b), b));
-    }
-    SEO_TRY(forward(e, own->count));
-    for (int64_t b = 0; b < own->count; b++) {
-        const int64_t window = window_at(own->p, own->first + b);
-        const int64_t length = window_length(e, own->p, window);
-        for (int64_t t = 0; t < length; t++) {
-            const double nats = (double)e->losses[b * e->positions + t];
-            e->message[1 + b] += nats;
-            if (e->ranks > 1) continue;
-            SEO_TRY(add_to_source(e, own->p, window * e->positions + t, nats));
-        }
-    }
-done:
-    return err;
-}
-
-/* A rank that has no pass in a round takes part in fetching parameters all the same. */
-static seo_err idle(evaluation *e) {
-    if (!e->a->hooks) return SEO_OK;
-    for (int64_t t = 0; t < e->positions; t++) {
-        e->ids[t] = 0;
-        e->targets[t] = SEO_TARGET_IGNORE;
-    }
-    return forward(e, 1);
-}
-
-static seo_err exchange(evaluation *e) {
+static seo_err exchange(seo_evaluation *e) {
     const int64_t bytes = e->message_count * (int64_t)sizeof *e->message;
     SEO_ASSERT(bytes <= SEO_COMM_HOST_BYTES_MAX);
     if (e->ranks == 1) {
@@ -217,16 +160,25 @@ static seo_err exchange(evaluation *e) {
                                 e->message, bytes, e->messages);
 }
 
+/* The scores of a message. */
+static seo_eval_score *scores_of(double *message) {
+    return (seo_eval_score *)(void *)(message + 1);
+}
+
 /* A round: each rank makes one pass, in the order of ranks, and hears of the others'. */
-static seo_err score_round(evaluation *e, cursor *c) {
+static seo_err score_round(seo_evaluation *e, cursor *c) {
     seo_err err = SEO_OK;
     cursor ahead = *c;
-    pass own = {0};
+    seo_eval_pass own = {0};
     bool any = false;
     for (int32_t r = 0; r <= e->rank; r++) any = next_pass(e, &ahead, &own);
     memset(e->message, 0, (size_t)e->message_count * sizeof *e->message);
     e->message[0] = seo_signal_asked();
-    if (e->message[0] == 0 || e->ranks > 1) SEO_TRY(any ? score(e, &own) : idle(e));
+    if (e->message[0] == 0 || e->ranks > 1) {
+        /* A rank without a pass in this round takes part in fetching parameters all the same. */
+        if (!any && e->a->hooks) SEO_TRY(seo_eval_blank_pass(e));
+        if (any) SEO_TRY(seo_eval_score_pass(e, &own, scores_of(e->message)));
+    }
     SEO_TRY(exchange(e));
     for (int32_t r = 0; r < e->ranks; r++) {
         if (e->messages[r * e->message_count] == 0) continue;
@@ -234,37 +186,36 @@ static seo_err score_round(evaluation *e, cursor *c) {
         goto done;
     }
     for (int32_t r = 0; r < e->ranks && next_pass(e, c, &own); r++) {
-        for (int64_t b = 0; b < own.count; b++, e->done_windows++) {
-            e->window_nats[e->done_windows] = e->messages[r * e->message_count + 1 + b];
-            e->window_tokens[e->done_windows] =
-                window_length(e, own.p, window_at(own.p, own.first + b));
-        }
+        const seo_eval_score *scores = scores_of(e->messages + r * e->message_count);
+        for (int64_t b = 0; b < own.count; b++) e->done[e->done_count++] = scores[b];
     }
 done:
     return err;
 }
 
-static seo_err score_all(evaluation *e) {
+static seo_err score_all(seo_evaluation *e) {
     seo_err err = SEO_OK;
     seo_progress progress;
     cursor c = {0};
     const char *label = e->rank == 0 ? e->a->label : NULL;
     if (label) seo_progress_start(&progress, label, "windows", e->out->windows);
-    while (e->done_windows < e->out->windows && err == SEO_OK) {
+    while (e->done_count < e->out->windows && err == SEO_OK) {
         err = score_round(e, &c);
-        if (label) seo_progress_update(&progress, e->done_windows);
+        if (label) seo_progress_update(&progress, e->done_count);
     }
     if (label) seo_progress_end(&progress);
     return err;
 }
 
 /* Text that the scored tokens stand for: all of a split scored whole, else in proportion. */
-static int64_t bytes_of(const evaluation *e) {
+static int64_t bytes_of(const seo_evaluation *e) {
     int64_t bytes = 0;
     for (int64_t d = 0; d < e->a->dataset_count; d++) {
-        const part *p = &e->parts[d];
+        const seo_eval_part *p = &e->parts[d];
         int64_t tokens = 0;
-        for (int64_t i = 0; i < p->chosen; i++) tokens += window_length(e, p, window_at(p, i));
+        for (int64_t i = 0; i < p->chosen; i++) {
+            tokens += seo_eval_window_length(e, p, seo_eval_window_at(p, i));
+        }
         bytes += tokens == p->info.token_count
                      ? p->info.byte_count
                      : llround((double)p->info.byte_count * (double)tokens /
@@ -273,21 +224,25 @@ static int64_t bytes_of(const evaluation *e) {
     return bytes;
 }
 
-static void summarise(const evaluation *e, seo_eval_result *out) {
-    double nats = 0, squares = 0;
+static void summarise(const seo_evaluation *e, seo_eval_result *out) {
+    double nats = 0, squares = 0, label_nats = 0, right = 0;
     for (int64_t w = 0; w < out->windows; w++) {
-        nats += e->window_nats[w];
-        out->tokens += e->window_tokens[w];
+        nats += e->done[w].nats;
+        out->tokens += (int64_t)e->done[w].tokens;
+        label_nats += e->done[w].label_nats;
+        right += e->done[w].right;
     }
-    out->bytes = bytes_of(e);
+    const double n = (double)out->windows;
+    out->bytes = out->masked ? 0 : bytes_of(e);
     out->loss = nats / (double)out->tokens;
     out->perplexity = exp(out->loss);
     out->bits_per_byte = out->bytes > 0 ? nats / log(2) / (double)out->bytes : NAN;
+    out->label_loss = label_nats / n;
+    out->label_accuracy = right / n;
     for (int64_t w = 0; w < out->windows; w++) {
-        const double off = e->window_nats[w] - out->loss * (double)e->window_tokens[w];
+        const double off = e->done[w].nats - out->loss * e->done[w].tokens;
         squares += off * off;
     }
-    const double n = (double)out->windows;
     out->loss_stderr = n > 1 ? sqrt(n / (n - 1) * squares) / (double)out->tokens : NAN;
     out->ci_low = out->loss - 1.96 * out->loss_stderr;
     out->ci_high = out->loss + 1.96 * out->loss_stderr;
@@ -305,7 +260,7 @@ static void drop_empty_sources(seo_eval_result *out) {
 seo_err seo_eval(const seo_eval_args *args, seo_eval_result *out) {
     seo_err err = SEO_OK;
     *out = (seo_eval_result){0};
-    evaluation e = {.a = args, .out = out};
+    seo_evaluation e = {.a = args, .out = out};
     SEO_ASSERT(args->dataset_count >= 1);
     SEO_TRY(prepare(&e));
     SEO_TRY(score_all(&e));
@@ -315,12 +270,19 @@ done:
     free(e.parts);
     free(e.ids);
     free(e.targets);
-    free(e.row);
+    free(e.types);
+    free(e.spans);
+    free(e.picks);
+    free(e.pick_targets);
+    free(e.labels);
+    free(e.window);
     free(e.losses);
     free(e.message);
     free(e.messages);
-    free(e.window_nats);
-    free(e.window_tokens);
+    free(e.label_losses);
+    free(e.label_logits);
+    free(e.done);
+    seo_rows_close(e.rows);
     if (err != SEO_OK) seo_eval_free(out);
     return err;
 }
@@ -328,62 +290,4 @@ done:
 void seo_eval_free(seo_eval_result *result) {
     free(result->sources);
     *result = (seo_eval_result){0};
-}
-
-enum { TABLE_SOURCES_MAX = 20, DIGITS = 9, ALL_DIGITS = 17 };
-
-void seo_eval_table(const seo_eval_result *r, seo_buf *out) {
-    char tokens[SEO_SHORT_TEXT], bytes[SEO_SHORT_TEXT], windows[SEO_SHORT_TEXT];
-    seo_buf_format(out, "loss            %.4f nats a token", r->loss);
-    if (r->windows > 1) {
-        seo_buf_format(out, "   (95 %%: %.4f to %.4f, from %s windows)", r->ci_low, r->ci_high,
-                       seo_format_count(windows, r->windows));
-    }
-    seo_buf_format(out, "\nperplexity      %.2f\nbits per byte   %.4f\n", r->perplexity,
-                   r->bits_per_byte);
-    seo_buf_format(out, "scored          %s tokens, %s bytes of text\n",
-                   seo_format_count(tokens, r->tokens), seo_format_count(bytes, r->bytes));
-    if (r->source_count < 2) return;
-    seo_buf_text(out, "\n    loss  perplexity        tokens  source\n");
-    for (int64_t s = 0; s < seo_min_i64(r->source_count, TABLE_SOURCES_MAX); s++) {
-        const seo_eval_source *source = &r->sources[s];
-        const double loss = source->nats / (double)source->tokens;
-        seo_buf_format(out, "%8.4f  %10.2f  %12s  %s\n", loss, exp(loss),
-                       seo_format_count(tokens, source->tokens), source->path);
-    }
-    if (r->source_count > TABLE_SOURCES_MAX) {
-        seo_buf_format(out, "and %lld more sources; --json has them all\n",
-                       (long long)(r->source_count - TABLE_SOURCES_MAX));
-    }
-}
-
-static void member(seo_buf *out, const char *key, double value, int digits) {
-    seo_buf_format(out, "%s\"%s\": ", out->data[out->bytes - 1] == '{' ? "" : ", ", key);
-    seo_buf_json_float(out, value, digits);
-}
-
-void seo_eval_json(const seo_eval_result *r, int64_t step, seo_buf *out) {
-    seo_buf_text(out, "{");
-    member(out, "loss", r->loss, ALL_DIGITS);
-    member(out, "perplexity", r->perplexity, ALL_DIGITS);
-    member(out, "bits_per_byte", r->bits_per_byte, ALL_DIGITS);
-    seo_buf_format(out, ", \"tokens\": %lld, \"bytes\": %lld", (long long)r->tokens,
-                   (long long)r->bytes);
-    member(out, "loss_stderr", r->loss_stderr, DIGITS);
-    seo_buf_text(out, ", \"loss_ci95\": [");
-    seo_buf_json_float(out, r->ci_low, DIGITS);
-    seo_buf_text(out, ", ");
-    seo_buf_json_float(out, r->ci_high, DIGITS);
-    seo_buf_format(out, "], \"windows\": %lld, \"step\": %lld, \"sources\": [",
-                   (long long)r->windows, (long long)step);
-    for (int64_t s = 0; s < r->source_count; s++) {
-        const seo_eval_source *source = &r->sources[s];
-        const double loss = source->nats / (double)source->tokens;
-        seo_buf_text(out, s > 0 ? ", {\"path\": " : "{\"path\": ");
-        seo_buf_json_string(out, source->path, strlen(source->path));
-        member(out, "loss", loss, DIGITS);
-        member(out, "perplexity", exp(loss), DIGITS);
-        seo_buf_format(out, ", \"tokens\": %lld}", (long long)source->tokens);
-    }
-    seo_buf_text(out, "]}\n");
 }

@@ -111,7 +111,10 @@ static void add_eval(seo_buf *line, const seo_metrics_eval *eval) {
     const seo_scores *s = &eval->scores;
     add_number(line, "eval_loss", eval->loss);
     if (eval->classes == 0) add_number(line, "eval_perplexity", eval->perplexity);
-    if (!eval->of_task) add_number(line, "eval_bits_per_byte", eval->bits_per_byte);
+    if (!eval->of_task && !isnan(eval->bits_per_byte)) {
+        add_number(line, "eval_bits_per_byte", eval->bits_per_byte);
+    }
+    if (eval->labelled) add_number(line, "eval_next_sentence_accuracy", eval->label_accuracy);
     if (eval->classes == 0) return;
     add_number(line, "eval_accuracy", s->accuracy);
     add_number(line, "eval_f1_macro", s->f1_macro);

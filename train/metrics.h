@@ -6,6 +6,7 @@
  *    "skipped": true,      where the update was left out
  *    "spike": true,        where the loss was found to be one (train.spike_sigma)
  *    "eval_loss": ..., "eval_perplexity": ..., "eval_bits_per_byte": ...,   where it was evaluated
+ *    (of an encoder no bits per byte, and "eval_next_sentence_accuracy" where it has that head)
  *    "eval_loss": ..., "eval_accuracy": ..., "eval_f1_macro": ..., "eval_f1": ...,
  *    "eval_matthews": ...,   in their place, of classes (train/classify.h; f1 with two)
  *    "time": {"tokens_per_s": ..., "ms": ..., "data_wait_ms": ..., "memory_bytes": ...,
@@ -35,7 +36,10 @@ extern "C" {
 typedef struct seo_metrics seo_metrics;
 
 typedef struct seo_metrics_eval {
-    double loss, perplexity, bits_per_byte;
+    double loss, perplexity;
+    double bits_per_byte; /* NaN: of an encoder, which has none */
+    bool labelled;        /* pairs of sentences: */
+    double label_accuracy;
     bool of_task; /* without bits_per_byte; with classes the scores in place of perplexity */
     int64_t classes;
     seo_scores scores;

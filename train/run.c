@@ -94,6 +94,8 @@ static seo_err evaluate_text(seo_run *run) {
                                                   .batch = run->config.train.micro_batch,
                                                   .datasets = run->held_out,
                                                   .dataset_count = run->held_out_count,
+                                                  .data = &run->config.data,
+                                                  .tokenizer = run->tokenizer,
                                                   .tokens_max = run->config.eval.tokens,
                                                   .label = "evaluating",
                                                   .comm = run->world.comm,
@@ -102,7 +104,9 @@ static seo_err evaluate_text(seo_run *run) {
     if (err != SEO_OK) return err;
     run->eval = (seo_metrics_eval){.loss = result.loss,
                                    .perplexity = result.perplexity,
-                                   .bits_per_byte = result.bits_per_byte};
+                                   .bits_per_byte = result.bits_per_byte,
+                                   .labelled = result.labelled,
+                                   .label_accuracy = result.label_accuracy};
     seo_run_show_eval(run, &result);
     seo_eval_free(&result);
     return SEO_OK;
@@ -249,6 +253,7 @@ static seo_err one_step(seo_run *run, int64_t number) {
     clock->train_s += seconds;
     clock->waited_s += result.comm_waited_s;
     clock->comm_s += result.comm_busy_s;
+    clock->step_tokens = result.tokens;
     clock->step_s = first ? seconds : clock->step_s + k_time_share * (seconds - clock->step_s);
     seo_run_change_begin(run);
     err = count_step(run, number, &result);

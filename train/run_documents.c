@@ -34,11 +34,12 @@ static void add_sequence(const seo_run *run, int64_t step, int64_t sequence, seo
                        run->config.task.examples);
         return;
     }
-    const int64_t seq_len = run->config.model.seq_len, first = place.window * seq_len;
+    const seo_row_range range = seo_rows_range(seo_loader_rows(run->loader), place);
+    const int64_t last = range.first + range.count - 1;
     seo_dataset *dataset = run->datasets[place.source];
     seo_buf_format(out, "sequence %lld: ", (long long)sequence);
-    add_documents(dataset, first, first + seq_len, out);
-    seo_buf_format(out, "tokens %lld to %lld of %s", (long long)first, (long long)(first + seq_len),
+    add_documents(dataset, range.first, last, out);
+    seo_buf_format(out, "tokens %lld to %lld of %s", (long long)range.first, (long long)last,
                    seo_dataset_name(dataset));
 }
 

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "train/run_state.h"
+#include "train/schedule.h"
 
 /* Batches that the loader keeps ready. */
 enum { PREFETCH_BATCHES = 4 };
@@ -85,6 +86,18 @@ static seo_err open_held_out(seo_run *run, const char *folder) {
     return err == SEO_ERR_MISSING ? SEO_OK : err;
 }
 
+/* Masks and pairs need to know which tokens are special. */
+static seo_err open_tokenizer(seo_run *run) {
+    if (!seo_family_is_encoder(run->config.model.family)) return SEO_OK;
+    if (run->tokenizer_path[0] != '\0') {
+        return seo_tokenizer_load(run->tokenizer_path, &run->tokenizer);
+    }
+    return SEO_FAIL(SEO_ERR_USAGE,
+                    "%s has no tokenizer.json, which tells the mask token and the other special "
+                    "ones: build the dataset again with seodang data build --tokenizer FILE",
+                    data_folder(run, 0));
+}
+
 static seo_err open_data(seo_run *run) {
     seo_err err = SEO_OK;
     seo_path_kind kind = SEO_PATH_NONE;
@@ -105,6 +118,7 @@ static seo_err open_data(seo_run *run) {
     SEO_TRY(seo_path_join(run->tokenizer_path, data_folder(run, 0), "tokenizer.json"));
     SEO_TRY(seo_path_look(run->tokenizer_path, &kind));
     if (kind != SEO_PATH_FILE) run->tokenizer_path[0] = '\0';
+    SEO_TRY(open_tokenizer(run));
 done:
     return err;
 }
@@ -128,9 +142,17 @@ done:
     return err;
 }
 
+static seo_objective objective_of(const seo_model_config *model) {
+    if (!seo_family_is_encoder(model->family)) return SEO_OBJECTIVE_NEXT_TOKEN;
+    return model->next_sentence ? SEO_OBJECTIVE_SENTENCE_PAIRS : SEO_OBJECTIVE_MASKED;
+}
+
 static seo_err open_loader(seo_run *run) {
     const seo_config *c = &run->config;
-    const int64_t sequences = c->train.batch_tokens / c->model.seq_len;
+    const seo_ramp_args ramp = seo_schedule_ramp(c);
+    const int64_t sequences = ramp.full_sequences;
+    const seo_err err = seo_ramp_open(&ramp, &run->ramp);
+    if (err != SEO_OK) return err;
     seo_loader_args args = {.datasets = run->datasets,
                             .weights = c->data.mix_count > 0 ? run->weights : NULL,
                             .dataset_count = run->dataset_count,
@@ -141,7 +163,14 @@ static seo_err open_loader(seo_run *run) {
                             .seed = (uint64_t)c->train.seed,
                             .shuffle = c->data.shuffle,
                             .prefetch = PREFETCH_BATCHES,
-                            .micro_batch = seo_device_is_cpu(run->dev) ? 0 : c->train.micro_batch};
+                            .micro_batch = seo_device_is_cpu(run->dev) ? 0 : c->train.micro_batch,
+                            .objective = objective_of(&c->model),
+                            .tokenizer = run->tokenizer,
+                            .document_mask = c->data.document_mask,
+                            .mask_fraction = c->data.mask_fraction,
+                            .max_predictions = c->model.picks,
+                            .short_sequences = c->data.short_sequences,
+                            .ramp = run->ramp};
     if (run->task) {
         args.objective = SEO_OBJECTIVE_EXAMPLES;
         args.examples = seo_task_examples(run->task);
@@ -335,6 +364,8 @@ void seo_run_close(seo_run *run) {
     seo_distill_close(run->distill);
     seo_model_close(run->teacher_model);
     seo_loader_close(run->loader);
+    seo_ramp_close(run->ramp);
+    seo_tokenizer_free(run->tokenizer);
     seo_restore_list_free(&run->tensors);
     seo_optim_close(run->optim);
     seo_parallel_close(run->parallel);

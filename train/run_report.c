@@ -20,7 +20,10 @@ int64_t seo_run_memory_bytes(const seo_run *run) {
 }
 
 double seo_run_eta_s(const seo_run *run) {
-    return (double)(run->config.train.steps - run->state.step) * run->clock.step_s;
+    const int64_t all = seo_ramp_tokens(run->ramp, run->config.train.steps);
+    const int64_t done = seo_ramp_tokens(run->ramp, run->state.step);
+    return (double)(all - done) / (double)seo_max_i64(run->clock.step_tokens, 1) *
+           run->clock.step_s;
 }
 
 /* Bytes of the rows whose names begin so. */
@@ -64,7 +67,7 @@ static void banner_data(const seo_run *run) {
         seo_run_task_banner(run);
         return;
     }
-    int64_t total = 0, planned = run->config.train.steps * run->config.train.batch_tokens;
+    int64_t total = 0, planned = seo_ramp_tokens(run->ramp, run->config.train.steps);
     for (int64_t d = 0; d < run->dataset_count; d++) {
         total += seo_dataset_info_get(run->datasets[d]).token_count;
     }
@@ -116,6 +119,12 @@ void seo_run_banner(const seo_run *run) {
     banner_data(run);
     const int64_t passes = seo_div_up(c->train.batch_tokens / c->model.seq_len / run->world.size,
                                       c->train.micro_batch);
+    if (c->train.batch_ramp_tokens > 0) {
+        seo_info("batch       from %s to %s tokens a step over the first %s",
+                 seo_format_count(count, c->train.batch_start_tokens),
+                 seo_format_count(tokens, c->train.batch_tokens),
+                 seo_format_count(steps, c->train.batch_ramp_tokens));
+    }
     seo_info("batch       %s tokens a step, in %lld %s%s; %s steps",
              seo_format_count(tokens, c->train.batch_tokens), (long long)passes,
              passes == 1 ? "pass" : "passes", run->world.size > 1 ? " a rank" : "",
@@ -170,18 +179,31 @@ void seo_run_show_step(seo_run *run, const seo_step_result *r) {
     }
 }
 
+/* What a model's kind has beside loss and perplexity. */
+static const char *eval_more(char out[64], double bits_per_byte, bool labelled, double accuracy) {
+    out[0] = '\0';
+    if (labelled) {
+        snprintf(out, 64, "  next sentence %.1f %% right", 100 * accuracy);
+    } else if (!isnan(bits_per_byte)) {
+        snprintf(out, 64, "  bits per byte %.4f", bits_per_byte);
+    }
+    return out;
+}
+
 void seo_run_show_eval(const seo_run *run, const seo_eval_result *r) {
-    char tokens[SEO_SHORT_TEXT];
-    seo_info("step %lld  held-out loss %.4f  perplexity %.2f  bits per byte %.4f  (%s tokens)",
-             (long long)run->state.step, r->loss, r->perplexity, r->bits_per_byte,
-             seo_format_count(tokens, r->tokens));
+    char tokens[SEO_SHORT_TEXT], more[64];
+    seo_info("step %lld  held-out loss %.4f  perplexity %.2f%s  (%s %stokens)",
+             (long long)run->state.step, r->loss, r->perplexity,
+             eval_more(more, r->bits_per_byte, r->labelled, r->label_accuracy),
+             seo_format_count(tokens, r->tokens), r->masked ? "masked " : "");
 }
 
 static void summary_training(const seo_run *run) {
     char steps[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], time[SEO_SHORT_TEXT], rate[SEO_SHORT_TEXT];
     const seo_run_clock *clock = &run->clock;
     const int64_t here = run->state.step - clock->first_step + 1;
-    const double tokens_here = (double)(here * run->config.train.batch_tokens);
+    const double tokens_here = (double)(seo_ramp_tokens(run->ramp, run->state.step) -
+                                        seo_ramp_tokens(run->ramp, clock->first_step - 1));
     seo_info(
         "trained     %s steps, %s tokens; this time %lld steps in %s, %s tokens/s",
         seo_format_count(steps, run->state.step), seo_format_count(tokens, run->state.tokens),
@@ -205,9 +227,12 @@ void seo_run_summary(const seo_run *run) {
     if (run->task) {
         seo_run_task_summary(run);
     } else if (run->eval_step > 0) {
-        seo_info("held-out    loss %.4f, perplexity %.2f, bits per byte %.4f at step %lld",
-                 run->eval.loss, run->eval.perplexity, run->eval.bits_per_byte,
-                 (long long)run->eval_step);
+        char more[64];
+        seo_info(
+            "held-out    loss %.4f  perplexity %.2f%s at step %lld", run->eval.loss,
+            run->eval.perplexity,
+            eval_more(more, run->eval.bits_per_byte, run->eval.labelled, run->eval.label_accuracy),
+            (long long)run->eval_step);
     }
     seo_info("checkpoint  %s/checkpoints/step-%08lld", run->dir.path, (long long)run->saved_step);
     if (run->state.step >= run->config.train.steps) {
@@ -223,7 +248,11 @@ void seo_run_summary(const seo_run *run) {
             seo_info("next        seodang classify %s --text \"...\"", run->dir.path);
             return;
         }
-        seo_info("next        seodang generate %s --prompt \"...\"", run->dir.path);
+        if (seo_family_is_encoder(run->config.model.family)) {
+            seo_info("next        seodang fill %s --text \"...\"", run->dir.path);
+        } else {
+            seo_info("next        seodang generate %s --prompt \"...\"", run->dir.path);
+        }
     } else {
         seo_info("next        the same command goes on with step %lld",
                  (long long)run->state.step + 1);

@@ -33,6 +33,7 @@ typedef struct seo_run_clock {
     double saved_s;          /* when the last checkpoint was asked for */
     double fenced_s;         /* when the folder was last seen to be this attempt's */
     double step_s;           /* running mean of a step's time */
+    int64_t step_tokens;     /* of the last step */
     double earlier_train_s;  /* of the attempts before this one */
     double train_s;          /* of this attempt's steps */
     double comm_s, waited_s; /* of these, in collectives, and waited for them */
@@ -60,12 +61,14 @@ struct seo_run {
     int64_t dataset_count, held_out_count;
     char tokenizer_path[SEO_PATH_MAX]; /* "": the dataset has none */
     seo_task *task;                    /* in place of datasets; NULL: pretraining */
+    seo_tokenizer *tokenizer;          /* of an encoder; else NULL */
 
     seo_device *dev;
     seo_dtype storage; /* what passes compute in */
     seo_model *model;
     seo_parallel *parallel;
     seo_optim *optim;
+    seo_ramp *ramp; /* how the batch grows, or that it does not */
     seo_loader *loader;
     seo_model *teacher_model; /* NULL, as distill: there is none */
     seo_distill *distill;

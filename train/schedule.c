@@ -31,3 +31,24 @@ double seo_schedule_lr(const seo_schedule_config *schedule, double lr, int64_t s
     }
     return lr * (floor_fraction + (1 - floor_fraction) * share);
 }
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+    while (b != 0) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+seo_ramp_args seo_schedule_ramp(const seo_config *config) {
+    const seo_train_config *train = &config->train;
+    const int64_t seq_len = config->model.seq_len, full = train->batch_tokens / seq_len;
+    const bool grows = train->batch_ramp_tokens > 0;
+    const int64_t start = grows ? train->batch_start_tokens / seq_len : full;
+    return (seo_ramp_args){.full_sequences = full,
+                           .start_sequences = start,
+                           .unit_sequences = common_divisor(full, start),
+                           .ramp_tokens = train->batch_ramp_tokens,
+                           .seq_len = seq_len};
+}

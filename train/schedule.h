@@ -1,8 +1,9 @@
-/* The learning rate as a pure function of the step. */
+/* The learning rate and the batch as pure functions of the step. */
 #pragma once
 
 #include <stdint.h>
 
+#include "data/ramp.h"
 #include "train/config.h"
 
 #ifdef __cplusplus
@@ -18,6 +19,11 @@ extern "C" {
  *     wsd       lr until the last decay_steps steps, then linear down to lr * f at the last one
  * Linear and cosine reach lr * f at step decay_steps and stay there. */
 double seo_schedule_lr(const seo_schedule_config *schedule, double lr, int64_t steps, int64_t step);
+
+/* How the batch grows to train.batch_tokens, in sequences: in units that divide the first batch and
+ * the full one, and that ranks have to divide. It does not ask for the number of ranks, so that the
+ * samples of a step are the same for any. */
+seo_ramp_args seo_schedule_ramp(const seo_config *config);
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,8 @@ struct seo_step {
     seo_comm *comm; /* NULL: one rank */
     int32_t rank, ranks;
     seo_loss_shape shape;
-    int64_t sequences; /* of this rank's part of the batch */
+    int64_t sequences; /* of this rank's part of a full batch */
+    int64_t local;     /* of its part of this step's batch */
     void *memory;
     /* (sequences * rows) on the device, and behind them (sequences) of the labels */
     seo_tensor losses, label_losses;
@@ -176,7 +177,7 @@ static seo_pass_args pass_of(const seo_step *step, const seo_batch *batch, int64
                            .grad_scale = mean_scale(batch->total_targets),
                            .label_scale = mean_scale(batch->total_sequences),
                            .dropout = true,
-                           .first_sequence = step->rank * step->sequences + first};
+                           .first_sequence = step->rank * batch->sequences + first};
 }
 
 static seo_err one_pass(seo_step *step, int64_t number, const seo_batch *batch, int64_t index) {
@@ -202,7 +203,8 @@ done:
 static seo_err accumulate(seo_step *step, int64_t number, const seo_batch *batch) {
     seo_err err = SEO_OK;
     seo_parallel *parallel = step->a.parallel;
-    SEO_ASSERT(batch->sequences == step->sequences);
+    SEO_ASSERT(batch->sequences <= step->sequences &&
+               batch->sequences * step->ranks == batch->total_sequences);
     const int64_t passes = seo_div_up(batch->sequences, step->a.config->train.micro_batch);
     SEO_TRY(parallel ? seo_parallel_begin(parallel, passes) : seo_model_zero_grads(step->a.model));
     for (int64_t index = 0; index < passes; index++) {
@@ -230,13 +232,13 @@ static seo_err sum_sequences(seo_step *step) {
     const seo_err err = seo_device_copy_out(step->dev, step->host_losses, step->memory,
                                             losses_bytes(step->a.config, step->sequences));
     if (err != SEO_OK) return err;
-    for (int64_t s = 0; s < step->sequences; s++) {
+    for (int64_t s = 0; s < step->local; s++) {
         sums[s] = 0;
         for (int64_t t = 0; t < rows; t++) sums[s] += (double)tokens[s * rows + t];
         if (step->shape.label) sums[step->sequences + s] = (double)labels[s];
     }
     if (!step->a.distill) return SEO_OK;
-    return seo_distill_read(step->a.distill, step->sequences, taught_in(step, step->mine));
+    return seo_distill_read(step->a.distill, step->local, taught_in(step, step->mine));
 }
 
 static double waited_s(const seo_step *step) {
@@ -248,7 +250,7 @@ static double waited_s(const seo_step *step) {
 /* What this rank tells, and what all have told. */
 static seo_err exchange(seo_step *step, const seo_step_word *word) {
     seo_err err = SEO_OK;
-    const size_t bytes = (size_t)step->sequences * sizeof(double);
+    const size_t bytes = (size_t)step->local * sizeof(double);
     memcpy(step->mine, word, sizeof *word);
     if (step->comm) {
         SEO_TRY(seo_comm_gather_host(step->comm, (seo_comm_label){"gather losses", word->number},
@@ -259,14 +261,15 @@ static seo_err exchange(seo_step *step, const seo_step_word *word) {
     for (int32_t r = 0; r < step->ranks; r++) {
         char *from = step->all + r * step->message_bytes;
         if (step->taught) {
-            memcpy(step->taught + r * step->sequences, taught_in(step, from),
-                   (size_t)step->sequences * sizeof *step->taught);
+            memcpy(step->taught + r * step->local, taught_in(step, from),
+                   (size_t)step->local * sizeof *step->taught);
         }
         memcpy(&step->words[r], from, sizeof *word);
         from += sizeof *word;
-        memcpy(step->token_nats + r * step->sequences, from, bytes);
+        memcpy(step->token_nats + r * step->local, from, bytes);
         if (step->shape.label) {
-            memcpy(step->label_nats + r * step->sequences, from + bytes, bytes);
+            from += step->sequences * (int64_t)sizeof(double);
+            memcpy(step->label_nats + r * step->local, from, bytes);
         }
     }
 done:
@@ -318,7 +321,7 @@ static void add_losses(const seo_step *step, seo_step_result *out) {
     const double weight =
         model->classes > 0 && !seo_family_is_encoder(model->family) ? model->lm_weight : 1;
     double tokens = 0, labels = 0;
-    out->sequence_count = step->sequences * step->ranks;
+    out->sequence_count = step->local * step->ranks;
     for (int64_t s = out->sequence_count - 1; s >= 0; s--) {
         tokens += step->token_nats[s];
         labels += step->label_nats[s];
@@ -375,8 +378,9 @@ seo_err seo_step_run(seo_step *step, int64_t number, int64_t updates, seo_step_r
     *out = (seo_step_result){
         .lr = seo_schedule_lr(&c->schedule, c->optimizer.lr, c->train.steps, number)};
     SEO_TRY(seo_loader_get(step->a.loader, number - 1, &out->batch));
-    out->tokens = batch_sequences(c) * out->batch.seq_len;
-    out->first_sequence = step->rank * step->sequences;
+    step->local = out->batch.sequences;
+    out->tokens = out->batch.total_sequences * out->batch.seq_len;
+    out->first_sequence = step->rank * step->local;
     out->data_wait_s = out->batch.wait_s;
     SEO_TRY(accumulate(step, number, &out->batch));
     SEO_TRY(seo_optim_norm(step->a.optim, &out->grad_norm));

@@ -28,7 +28,7 @@ typedef struct seo_step_word {
 } seo_step_word;
 
 /* All borrowed; they must outlive the step. The loader gives this rank's part of the global batch:
- * of equal size on all, in the order of ranks. */
+ * of equal size on all, in the order of ranks; a batch that grows is at most train.batch_tokens. */
 typedef struct seo_step_args {
     const seo_config *config;
     seo_model *model; /* SEO_MODEL_TRAIN, for train.micro_batch sequences */

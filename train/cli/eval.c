@@ -100,6 +100,7 @@ static seo_err evaluate(const char *path, const eval_options *o, seo_buf *out) {
     seo_dataset *dataset = NULL;
     seo_restored restored = {0};
     seo_eval_result result = {0};
+    seo_tokenizer *tokenizer = NULL;
     seo_device_choice device = SEO_DEVICE_AUTO;
     bool of_task = false;
     SEO_TRY(seo_device_choice_parse(o->device, &device));
@@ -113,10 +114,15 @@ static seo_err evaluate(const char *path, const eval_options *o, seo_buf *out) {
     }
     SEO_TRY(seo_dataset_open(o->data, o->split, &dataset));
     SEO_TRY(check_tokenizer(&restored, dataset));
+    if (seo_family_is_encoder(restored.config.model.family)) {
+        SEO_TRY(seo_tokenizer_load(restored.tokenizer_path, &tokenizer));
+    }
     SEO_TRY(seo_eval(&(seo_eval_args){.model = restored.model,
                                       .batch = restored.config.train.micro_batch,
                                       .datasets = &dataset,
                                       .dataset_count = 1,
+                                      .data = &restored.config.data,
+                                      .tokenizer = tokenizer,
                                       .label = "evaluating"},
                      &result));
     if (o->json) {
@@ -130,6 +136,7 @@ static seo_err evaluate(const char *path, const eval_options *o, seo_buf *out) {
 done:
     seo_eval_free(&result);
     seo_restored_close(&restored);
+    seo_tokenizer_free(tokenizer);
     seo_dataset_close(dataset);
     return err;
 }
