@@ -89,7 +89,12 @@ seo_err fixture_write(fixture *f) {
     seo_sha256_hex("b", 1, sources[1].sha256);
     SEO_TRY(seo_dir_make(f->folder));
     SEO_TRY(seo_path_join(tokenizer, f->folder, SEO_TOKENIZER_NAME));
-    SEO_TRY(seo_file_write_atomic(tokenizer, text, (int64_t)strlen(text)));
+    if (f->tokenizer) {
+        snprintf(sha256, sizeof sha256, "%s", seo_tokenizer_sha256(f->tokenizer));
+        SEO_TRY(seo_tokenizer_save(f->tokenizer, tokenizer));
+    } else {
+        SEO_TRY(seo_file_write_atomic(tokenizer, text, (int64_t)strlen(text)));
+    }
     SEO_TRY(seo_dataset_writer_open(&(seo_dataset_writer_args){.folder = f->folder,
                                                                .vocab_size = f->vocab_size,
                                                                .eot_id = 0,

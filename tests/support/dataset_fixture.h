@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "data/manifest.h"
+#include "data/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,7 +21,8 @@ typedef struct fixture {
     int64_t document_most;  /* documents have 1..document_most tokens */
     int64_t held_out_every; /* every n-th document is held out; 0: none */
     uint64_t seed;
-    bool other_tokenizer; /* than that of fixtures without it */
+    bool other_tokenizer;           /* than that of fixtures without it */
+    const seo_tokenizer *tokenizer; /* opt: a real one, borrowed; its vocabulary is vocab_size */
     char manifest_sha256[SEO_SHA256_HEX];
 } fixture;
 

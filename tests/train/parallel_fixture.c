@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,17 +17,34 @@
 #include "tiny_model.h"
 
 static fixture g_data;
+static seo_tokenizer *g_tokenizer; /* of encoders: what is special among the ids */
+
+/* As many entries as the vocabulary has, the special ones first. */
+static void make_tokenizer(void) {
+    char text[TINY_VOCAB * 8] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+    for (int i = 5; i < TINY_VOCAB; i++) {
+        const size_t at = strlen(text);
+        snprintf(text + at, sizeof text - at, "w%d\n", i);
+    }
+    if (seo_tokenizer_parse_bert("tiny", text, strlen(text), false, &g_tokenizer) != SEO_OK) {
+        fail_msg("%s", seo_err_detail());
+    }
+}
 
 const char *ranks_data_make(void) {
     g_data = fixture_usual();
     g_data.vocab_size = TINY_VOCAB;
     g_data.documents = 60;
+    make_tokenizer();
+    g_data.tokenizer = g_tokenizer;
     fixture_make(&g_data);
     return g_data.folder;
 }
 
 void ranks_data_remove(void) {
     fixture_remove(&g_data);
+    seo_tokenizer_free(g_tokenizer);
+    g_tokenizer = NULL;
 }
 
 void ranks_state_free(ranks_state *state) {
@@ -88,6 +106,11 @@ static void configure(rank *r) {
         .name = SEO_SCHEDULE_LINEAR, .warmup_steps = 2, .decay_steps = RANKS_STEPS_MAX};
 }
 
+static seo_objective objective_of(seo_family family) {
+    if (!seo_family_is_encoder(family)) return SEO_OBJECTIVE_NEXT_TOKEN;
+    return family == SEO_FAMILY_BERT ? SEO_OBJECTIVE_SENTENCE_PAIRS : SEO_OBJECTIVE_MASKED;
+}
+
 static seo_err open_data(rank *r, int32_t number) {
     const int64_t local = RANKS_SEQUENCES / r->setup->ranks;
     const seo_err err = seo_dataset_open(r->setup->data, "train", &r->dataset);
@@ -100,7 +123,12 @@ static seo_err open_data(rank *r, int32_t number) {
                                               .local_count = local,
                                               .seed = 5,
                                               .shuffle = true,
-                                              .prefetch = 2},
+                                              .prefetch = 2,
+                                              .objective = objective_of(r->setup->family),
+                                              .tokenizer = g_tokenizer,
+                                              .mask_fraction = 0.15,
+                                              .max_predictions = r->config.model.picks,
+                                              .short_sequences = 0.1},
                            &r->loader);
 }
 

@@ -21,7 +21,7 @@ typedef struct ranks_setup {
     seo_dtype wire;
     seo_recompute recompute;
     double dropout;
-    seo_family family;    /* a decoder; 0: GPT-2 */
+    seo_family family;    /* 0: GPT-2 */
     int64_t adapter_rank; /* 0: all is trained */
     int64_t poison_step;  /* 0: none. A weight of the last rank alone is no number in this step */
     int64_t first_step, steps;

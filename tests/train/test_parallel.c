@@ -66,11 +66,12 @@ static void any_number_of_ranks(void **state) {
     }
 }
 
-/* The other decoders: any number of ranks in invariant mode, every level with one pass a rank. What
+/* The other families: any number of ranks in invariant mode, every level with one pass a rank. What
  * blocks have in which order differs from family to family, and with it what hooks see. */
 static void families(void **state) {
     (void)state;
-    const seo_family others[] = {SEO_FAMILY_GPT1, SEO_FAMILY_GPT3};
+    const seo_family others[] = {SEO_FAMILY_GPT1, SEO_FAMILY_GPT3, SEO_FAMILY_BERT,
+                                 SEO_FAMILY_ROBERTA, SEO_FAMILY_DISTILBERT};
     for (int64_t i = 0; i < SEO_COUNT_OF(others); i++) {
         ranks_setup one = usual(1, 0, NULL), one_pass = usual(4, 1, NULL);
         one.family = one_pass.family = others[i];

@@ -78,6 +78,10 @@ static void test_to_the_byte(void **unused) {
         {1, 0, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_GPT1},
         {4, 3, 0, 2, SEO_RECOMPUTE_SELECTIVE, 0, SEO_FAMILY_GPT1},
         {2, 2, 0, 1, SEO_RECOMPUTE_FULL, 0, SEO_FAMILY_GPT3},
+        {1, 0, 0, 2, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_BERT},
+        {4, 3, 0, 2, SEO_RECOMPUTE_FULL, 0, SEO_FAMILY_BERT},
+        {2, 1, 8, 1, SEO_RECOMPUTE_NONE, 0, SEO_FAMILY_ROBERTA},
+        {2, 2, 0, 1, SEO_RECOMPUTE_SELECTIVE, 0, SEO_FAMILY_DISTILBERT},
     };
     const char *data = ranks_data_make();
     for (int64_t i = 0; i < SEO_COUNT_OF(cases); i++) {
