@@ -66,6 +66,11 @@ KINDS = {
     "roberta": (roberta_tokenizer, lambda v: transformers.RobertaForMaskedLM(transformers.RobertaConfig(
         vocab_size=v, max_position_embeddings=POSITIONS + 2, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
         **ENCODER))),
+    "bert-classes": (bert_tokenizer, lambda v: transformers.BertForSequenceClassification(transformers.BertConfig(
+        vocab_size=v, max_position_embeddings=POSITIONS, id2label={0: "austen", 1: "dickens", 2: "kjv"}, **ENCODER))),
+    "roberta-classes": (roberta_tokenizer, lambda v: transformers.RobertaForSequenceClassification(
+        transformers.RobertaConfig(vocab_size=v, max_position_embeddings=POSITIONS + 2, type_vocab_size=1, layer_norm_eps=1e-5,
+                                   pad_token_id=1, **ENCODER))),
     "distilbert": (bert_tokenizer, lambda v: transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(
         vocab_size=v, max_position_embeddings=POSITIONS, dim=WIDTH, hidden_dim=FFN, n_layers=LAYERS, n_heads=HEADS))),
 }
@@ -133,7 +138,7 @@ def run(*command):
 def compare(kind, what, got, want):
     assert got.shape == want.shape, f"{kind}: {what}: {got.shape}, not {want.shape}"
     off = float(np.abs(got.astype("f8") - want).max())
-    print(f"{kind:12} {what:44} {off:.2e} of {float(np.abs(want).max()):.2f}", flush=True)
+    print(f"{kind:15} {what:44} {off:.2e} of {float(np.abs(want).max()):.2f}", flush=True)
     if not off <= LIMIT:
         sys.exit(f"FAILED: {kind}: {what}: logits differ by {off}")
 
@@ -160,9 +165,24 @@ def check_older_files(kind, seodang, first, again):
     assert same, f"{kind}: the vocabulary's files give another tokenizer than tokenizer.json"
 
 
+def check_classify(kind, seodang, run_dir, model, tokenizer):
+    for texts in (("the king saw the water.",), ("every child read", "this book")):
+        with torch.no_grad():
+            want = model(**tokenizer(*texts, return_tensors="pt")).logits[0].double().softmax(-1)
+        pair = ("--pair", texts[1]) if len(texts) > 1 else ()
+        got = json.loads(run(seodang, "classify", run_dir, "--json", "--text", texts[0], *pair))
+        for i, p in enumerate(want.tolist()):
+            assert abs(got["probabilities"][model.config.id2label[i]] - p) <= 1e-6, f"{kind}: {texts}: {got}, not {want}"
+        assert got["label"] == model.config.id2label[int(want.argmax())]
+    print(f"{kind:15} {'classify: a text and a pair':44} as many digits as are printed", flush=True)
+
+
 def check_fill(kind, seodang, run_dir, model, tokenizer):
     """What `seodang fill` puts behind a mask is what the class does with its tokenizer's frame around the text."""
     if tokenizer.mask_token is None:
+        return
+    if kind.endswith("classes"):
+        check_classify(kind, seodang, run_dir, model, tokenizer)
         return
     text = f"the king {tokenizer.mask_token} the water."
     inputs = tokenizer(text, return_tensors="pt")
@@ -174,7 +194,7 @@ def check_fill(kind, seodang, run_dir, model, tokenizer):
     guesses = json.loads(run(seodang, "fill", run_dir, "--json", "--text", text))["masks"][0]["guesses"]
     assert [guess["id"] for guess in guesses] == likely.indices.tolist(), f"{kind}: fill guesses other tokens"
     off = max(abs(guess["probability"] / p - 1) for guess, p in zip(guesses, likely.values.tolist()))
-    print(f"{kind:12} {'fill: five likeliest, probabilities apart by':44} {off:.2e}", flush=True)
+    print(f"{kind:15} {'fill: five likeliest, probabilities apart by':44} {off:.2e}", flush=True)
     assert off <= LIMIT, f"{kind}: fill has other probabilities"
 
 

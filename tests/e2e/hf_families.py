@@ -1,7 +1,7 @@
 """For hf_families.sh: a folder as transformers saves it (make), and what came of it (compare). Needs no library.
 
 usage: hf_families.py ids GOLDEN | make GOLDEN FOLDER TOKENIZER | logits GOLDEN LOGITS | same FOLDER FOLDER |
-       hf_families.py change FOLDER NEW_FOLDER old|bare|classes
+       hf_families.py change FOLDER NEW_FOLDER old|bare|tagger
 """
 import json
 import os
@@ -50,7 +50,7 @@ def make(golden, folder, tokenizer):
 
 
 def change(first, second, how):
-    """Of a BERT. old: as files of 2018 name and repeat things. bare: the encoder without its heads. classes: another head."""
+    """Of a BERT. old: as files of 2018 name and repeat things. bare: the encoder without its heads. tagger: another head."""
     shutil.copytree(first, second)
     path = os.path.join(second, "model.safetensors")
     tensors = read(path)
@@ -65,12 +65,12 @@ def change(first, second, how):
         tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
     else:
         tensors = {name.removeprefix("bert."): t for name, t in tensors.items() if not name.startswith("cls.")}
-    if how == "classes":
+    if how == "tagger":
         tensors = {"bert." + name: t for name, t in tensors.items()}
         tensors["classifier.weight"], tensors["classifier.bias"] = ("F32", [2, 32], bytes(256)), ("F32", [2], bytes(8))
         config = os.path.join(second, "config.json")
         with open(config, encoding="utf-8") as file:
-            text = file.read().replace("BertForPreTraining", "BertForSequenceClassification")
+            text = file.read().replace("BertForPreTraining", "BertForTokenClassification")
         with open(config, "w", encoding="utf-8") as file:
             file.write(text)
     write(path, tensors)
@@ -93,7 +93,7 @@ def same(first, second):
     assert a == b, f"tensors differ: {sorted(set(a) ^ set(b)) or [n for n in a if a[n] != b[n]]}"
     a, b = (json.load(open(os.path.join(folder, "config.json"), encoding="utf-8")) for folder in (first, second))
     for key in sorted(set(a) & set(b)):
-        if key.endswith("token_id"):  # the tokenizer's, which is another here
+        if key.endswith("token_id") or a[key] is None:  # the tokenizer's, which is another here; what was left open
             continue
         assert a[key] == b[key] and type(a[key]) is type(b[key]), f"{key}: {a[key]!r}, then {b[key]!r}"
 

@@ -11,12 +11,12 @@ ok "$seodang" tokenizer train --vocab-size 280 --out gpt2.json book.txt
 ok "$seodang" tokenizer train --special roberta --vocab-size 280 --out roberta.json book.txt
 (printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]'; printf '%s\n' {a..z} , . '##'{a..z}) > bert.txt
 
-for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert; do
+for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert bert-classes roberta-classes; do
     golden=$root/tests/golden/hf/$kind.json
     tokenizer=gpt2.json
     mask=
     case $kind in
-    roberta) tokenizer=roberta.json mask='<mask>' ;;
+    roberta*) tokenizer=roberta.json mask='<mask>' ;;
     *bert*) tokenizer=bert.txt mask='[MASK]' ;;
     esac
     hf make "$golden" "$kind" "$tokenizer" || fail "$kind: make"
@@ -26,6 +26,9 @@ for kind in openai-gpt gpt2 bert bert-mlm roberta distilbert; do
     hf logits "$golden" "$kind.logits" || fail "$kind: other logits than transformers'"
     ok "$seodang" export --hf "$kind-again" "$kind-run"
     hf same "$kind" "$kind-again" || fail "$kind: not the same after import and export"
+    case $kind in
+    *classes) ok "$seodang" classify "$kind-run" --text "the king read a book." && continue ;;
+    esac
     [ -n "$mask" ] || continue
     ok "$seodang" fill "$kind-run" --text "the ${mask} read a book."
 done
@@ -49,9 +52,9 @@ hf same bert bert-old-again || fail "the old names gave another model"
 hf change bert bert-bare bare || fail "change bare"
 exits 1 "$seodang" import --hf bert-bare --out no
 says err 'no tensor "cls.predictions.transform.dense.weight"'
-hf change bert bert-classes classes || fail "change classes"
-exits 1 "$seodang" import --hf bert-classes --out no
-says err 'which a BertForMaskedLM has \(its config.json calls it BertForSequenceClassification'
+hf change bert bert-tagger tagger || fail "change tagger"
+exits 1 "$seodang" import --hf bert-tagger --out no
+says err 'which a BertForMaskedLM has \(its config.json calls it BertForTokenClassification'
 
 # A RoBERTa counts positions from its padding's id: another one is another model.
 sed 's/"pad_token_id": 1/"pad_token_id": 0/' roberta/config.json > roberta/changed && mv roberta/changed roberta/config.json

@@ -53,6 +53,15 @@ ok "$seodang" train run.yaml --set model.family=gpt3 --set model.band=0 --set tr
 ok "$seodang" export --hf dense-hf dense
 says out 'GPT2LMHeadModel'
 
+# A decoder's classes are no class of transformers.
+for i in 1 2 3 4 5 6 7 8; do
+    printf '{"text": "the king saw %s", "label": "a"}\n{"text": "a river read %s", "label": "b"}\n' "$i" "$i"
+done > examples.jsonl
+ok "$seodang" train run.yaml --set checkpoint.init_from=run --set task.kind=classify --set task.examples=examples.jsonl \
+    --set task.labels=a,b --set train.steps=1 --set schedule.warmup_steps=0 --set eval.every=0 --out classes
+exits 1 "$seodang" export --hf classes-hf classes
+says err 'classes/checkpoints/step-00000001 cannot be exported: .* classification head'
+
 # What cannot be: wrong usage, places that are taken.
 exits 2 "$seodang" export --hf hf run
 says err 'hf is there already'

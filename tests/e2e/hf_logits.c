@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc; i++) ids[i - 2] = (int32_t)strtol(argv[i], NULL, 10);
     SEO_TRY(seo_ckpt_open(argv[1], NULL, &ckpt));
     SEO_TRY(seo_path_join(path, seo_ckpt_path(ckpt), "config.yaml"));
-    SEO_TRY(seo_config_load(path, NULL, 0, &config));
+    SEO_TRY(seo_config_load_resolved(path, &config));
     const seo_hf_probe_args args = {.config = &config.model,
                                     .ids = ids,
                                     .count = argc - 2,

@@ -103,7 +103,7 @@ static void add_readme(const seo_hf_cards *cards, seo_buf *out) {
 seo_err seo_hf_cards_write(const seo_hf_cards *cards) {
     seo_err err = SEO_OK;
     seo_buf text = {0};
-    SEO_TRY(seo_hf_model_write(cards->model, cards->tokenizer, cards->dtype, &text));
+    SEO_TRY(seo_hf_model_write(cards->model, cards->labels, cards->tokenizer, cards->dtype, &text));
     SEO_TRY(write_text(cards, "config.json", &text));
     SEO_TRY(write_tokenizer(cards, &text));
     if (!seo_family_is_encoder(cards->model->family)) {

@@ -14,6 +14,7 @@ extern "C" {
 typedef struct seo_hf_cards {
     const char *dir; /* exists */
     const seo_model_config *model;
+    const char *labels; /* of classes: as task.labels has them */
     const seo_ckpt_state *state;
     const seo_tokenizer *tokenizer; /* opt */
     seo_dtype dtype;

@@ -57,7 +57,7 @@ static seo_err open_checkpoint(export *e) {
     seo_path_kind kind;
     SEO_TRY(seo_ckpt_open(e->args->checkpoint, NULL, &e->ckpt));
     SEO_TRY(seo_path_join(path, seo_ckpt_path(e->ckpt), "config.yaml"));
-    SEO_TRY(seo_config_load(path, NULL, 0, &e->config));
+    SEO_TRY(seo_config_load_resolved(path, &e->config));
     /* There a model's context is as long as its table of positions. */
     e->config.model.seq_len = seo_model_positions(&e->config.model);
     e->config.model.max_positions = 0;
@@ -226,6 +226,7 @@ static seo_err write_folder(export *e) {
                                      .context = e};
     const seo_hf_cards cards = {.dir = e->made,
                                 .model = &e->config.model,
+                                .labels = e->config.task.labels,
                                 .state = seo_ckpt_state_of(e->ckpt),
                                 .tokenizer = e->tokenizer,
                                 .dtype = e->args->dtype,

@@ -4,7 +4,8 @@
  *       tokenizer_config.json  generation_config.json (decoders)  README.md
  *
  * The classes: OpenAIGPTLMHeadModel, GPT2LMHeadModel, BertForPreTraining, BertForMaskedLM,
- * RobertaForMaskedLM, DistilBertForMaskedLM. What is written is written beside the destination and
+ * BertForSequenceClassification, RobertaForMaskedLM, RobertaForSequenceClassification,
+ * DistilBertForMaskedLM. What is written is written beside the destination and
  * renamed, so that a folder is whole or not there. */
 #pragma once
 

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "data/tokenizer.h"
 #include "train/checkpoint.h"
+#include "train/config_rules.h"
 #include "train/hf/folder.h"
 #include "train/hf/hf.h"
 #include "train/hf/model_json.h"
@@ -47,26 +48,15 @@ static seo_err check_tokenizer(const import *m) {
 
 /* ---- the configuration ---- */
 
-static const char *family_name(seo_family family) {
-    switch (family) {
-    case SEO_FAMILY_GPT1: return "gpt1";
-    case SEO_FAMILY_GPT2: return "gpt2";
-    case SEO_FAMILY_GPT3: return "gpt3";
-    case SEO_FAMILY_BERT: return "bert";
-    case SEO_FAMILY_ROBERTA: return "roberta";
-    case SEO_FAMILY_DISTILBERT: return "distilbert";
-    }
-    return "";
-}
-
 /* What the model is; of the rest the defaults, and a dataset and batch that a next run replaces. */
-static void add_yaml(const seo_model_config *c, seo_buf *out) {
+static void add_yaml(const seo_hf_source *source, seo_buf *out) {
     enum { MICRO_BATCH = 4 };
+    const seo_model_config *c = &source->config;
     seo_buf_format(out,
                    "model:\n  family: %s\n  num_layers: %" PRId64 "\n  num_heads: %" PRId64
                    "\n  hidden_size: %" PRId64 "\n  ffn_hidden_size: %" PRId64
                    "\n  seq_len: %" PRId64 "\n  vocab_size: %" PRId64,
-                   family_name(c->family), c->num_layers, c->num_heads, c->hidden_size,
+                   seo_config_family_name(c->family), c->num_layers, c->num_heads, c->hidden_size,
                    c->ffn_hidden_size, c->seq_len, c->vocab_size);
     seo_buf_format(out, "\n  activation: %s\n  dropout: %.17g\n  attention_dropout: %.17g",
                    c->activation == SEO_GELU_TANH ? "gelu_tanh" : "gelu_erf", c->dropout,
@@ -75,6 +65,11 @@ static void add_yaml(const seo_model_config *c, seo_buf *out) {
                    c->type_vocab_size);
     if (c->family == SEO_FAMILY_BERT) {
         seo_buf_format(out, "  next_sentence: %s\n", c->next_sentence ? "true" : "false");
+    }
+    if (c->classes > 0) {
+        seo_buf_format(out,
+                       "task:\n  kind: classify\n  examples: examples.jsonl\n  labels: \"%s\"\n",
+                       source->labels);
     }
     seo_buf_format(out,
                    "data:\n  path: data\ntrain:\n  steps: 1\n  batch_tokens: %" PRId64
@@ -85,7 +80,7 @@ static void add_yaml(const seo_model_config *c, seo_buf *out) {
 static seo_err make_config(import *m) {
     seo_err err = SEO_OK;
     seo_buf text = {0};
-    add_yaml(&m->source.config, &text);
+    add_yaml(&m->source, &text);
     SEO_TRY(seo_buf_check(&text));
     const seo_config_input input = {.name = m->source.dir, .text = text.data, .bytes = text.bytes};
     err = seo_config_parse(&input, &m->config);

@@ -30,6 +30,7 @@ typedef struct fixed {
 /* One kind of config.json. */
 typedef struct layout {
     const char *model_type, *architecture;
+    const char *classifier; /* architecture with a head like ours; NULL: there is none */
     seo_family family;
     key sizes[KEYS_MAX], rates[KEYS_MAX];
     const char *activation, *tanh_name, *erf_name; /* NULL: the class has no such activation */
@@ -98,6 +99,7 @@ static const layout k_layouts[] = {
                {"add_cross_attention", FIXED_FALSE, NULL}}},
     {.model_type = "bert",
      .architecture = "BertForPreTraining",
+     .classifier = "BertForSequenceClassification",
      .family = SEO_FAMILY_BERT,
      .sizes = BERT_SIZES(0),
      .rates = BERT_RATES,
@@ -111,6 +113,7 @@ static const layout k_layouts[] = {
      * behind the padding's id. */
     {.model_type = "roberta",
      .architecture = "RobertaForMaskedLM",
+     .classifier = "RobertaForSequenceClassification",
      .family = SEO_FAMILY_ROBERTA,
      .sizes = BERT_SIZES(ROBERTA_PAD + 1),
      .rates = BERT_RATES,
@@ -260,20 +263,68 @@ static seo_err check_roberta_pad(const layout *l, const json_t *root, const char
                     path, (int)ROBERTA_PAD, (int)ROBERTA_PAD + 1);
 }
 
-static seo_err read_architecture(const json_t *root, const char *path, char *out, size_t size) {
+static seo_err read_architecture(const json_t *root, const char *path, seo_hf_model *out) {
     const json_t *list = json_object_get(root, "architectures");
     const char *first = json_string_value(json_array_get(list, 0));
-    snprintf(out, size, "%s", first ? first : "");
+    snprintf(out->architecture, sizeof out->architecture, "%s", first ? first : "");
     if (!list || json_is_null(list) || first) return SEO_OK;
     return SEO_FAIL(SEO_ERR_FORMAT, "%s: \"architectures\" is no list of names", path);
 }
 
-seo_err seo_hf_model_read(const char *dir, seo_model_config *out, char *architecture, size_t size) {
+/* The names of the classes; without them transformers has two, LABEL_0 and LABEL_1. */
+static seo_err read_labels(const json_t *root, const char *path, seo_hf_model *out) {
+    const json_t *names = json_object_get(root, "id2label");
+    const int64_t count = names ? (int64_t)json_object_size(names) : 2;
+    size_t used = 0;
+    for (int64_t i = 0; i < count; i++) {
+        char usual[SEO_SHORT_TEXT], number[SEO_SHORT_TEXT];
+        snprintf(number, sizeof number, "%lld", (long long)i);
+        snprintf(usual, sizeof usual, "LABEL_%lld", (long long)i);
+        const char *name = names ? json_string_value(json_object_get(names, number)) : usual;
+        if (!name || name[0] == '\0' || strpbrk(name, ",\"\\\n\r")) {
+            return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                            "%s: \"id2label\" has no name for class %s that can be kept here: give "
+                            "it one without commas and quotes",
+                            path, number);
+        }
+        used += (size_t)snprintf(out->labels + used, sizeof out->labels - used, "%s%s",
+                                 i > 0 ? ", " : "", name);
+        if (used >= sizeof out->labels) {
+            return SEO_FAIL(SEO_ERR_UNSUPPORTED, "%s: the names in \"id2label\" are too long",
+                            path);
+        }
+    }
+    out->config.classes = count;
+    if (count >= 2) return SEO_OK;
+    return SEO_FAIL(SEO_ERR_UNSUPPORTED,
+                    "%s: \"id2label\" has %lld classes: two or more can be told apart", path,
+                    (long long)count);
+}
+
+static seo_err read_all(const layout *l, const json_t *root, const char *path, seo_hf_model *out) {
+    seo_err err = SEO_OK;
+    seo_model_config *c = &out->config;
+    c->family = l->family;
+    SEO_TRY(read_architecture(root, path, out));
+    SEO_TRY(read_sizes(l, root, path, c));
+    SEO_TRY(read_rates(l, root, path, c));
+    SEO_TRY(read_activation(l, root, path, c));
+    SEO_TRY(read_eps(l, root, path, c));
+    SEO_TRY(check_fixed(l, root, path));
+    SEO_TRY(check_roberta_pad(l, root, path));
+    if (l->classifier && strcmp(l->classifier, out->architecture) == 0) {
+        SEO_TRY(read_labels(root, path, out));
+    }
+done:
+    return err;
+}
+
+seo_err seo_hf_model_read(const char *dir, seo_hf_model *out) {
     seo_err err = SEO_OK;
     json_t *root = NULL;
     char path[SEO_PATH_MAX];
     const layout *l = NULL;
-    *out = (seo_model_config){0};
+    *out = (seo_hf_model){0};
     SEO_TRY(seo_path_join(path, dir, "config.json"));
     err = seo_json_load(path, CONFIG_BYTES_MAX, &root);
     if (err == SEO_ERR_MISSING) {
@@ -283,14 +334,7 @@ seo_err seo_hf_model_read(const char *dir, seo_model_config *out, char *architec
     }
     if (err != SEO_OK) goto done;
     SEO_TRY(find_layout(root, path, &l));
-    out->family = l->family;
-    SEO_TRY(read_architecture(root, path, architecture, size));
-    SEO_TRY(read_sizes(l, root, path, out));
-    SEO_TRY(read_rates(l, root, path, out));
-    SEO_TRY(read_activation(l, root, path, out));
-    SEO_TRY(read_eps(l, root, path, out));
-    SEO_TRY(check_fixed(l, root, path));
-    SEO_TRY(check_roberta_pad(l, root, path));
+    SEO_TRY(read_all(l, root, path, out));
 done:
     json_decref(root);
     return err;
@@ -307,10 +351,13 @@ static seo_err check_special(const seo_model_config *c) {
         return refuse("the checkpoint holds LoRA adapters alone",
                       "write the whole model first: seodang checkpoint merge RUN --out DIR");
     }
-    if (c->classes > 0) {
+    if (c->classes > 0 && c->family == SEO_FAMILY_DISTILBERT) {
         return refuse("the model has a classification head",
-                      "transformers' classes compute theirs in another way; only models that "
-                      "predict tokens can be exported");
+                      "DistilBertForSequenceClassification has a ReLU where it has a tanh");
+    }
+    if (c->classes > 0 && !seo_family_is_encoder(c->family)) {
+        return refuse("the model has a classification head",
+                      "transformers' classes that classify with a decoder have no bias in theirs");
     }
     if (c->band > 0) {
         return refuse("model.band",
@@ -356,8 +403,13 @@ done:
 }
 
 const char *seo_hf_architecture(const seo_model_config *config) {
+    const layout *l = layout_of(config->family);
+    if (config->classes > 0) {
+        SEO_ASSERT(l->classifier);
+        return l->classifier;
+    }
     if (config->family == SEO_FAMILY_BERT && !config->next_sentence) return "BertForMaskedLM";
-    return layout_of(config->family)->architecture;
+    return l->architecture;
 }
 
 /* ---- writing ---- */
@@ -380,6 +432,20 @@ static void add_fixed(const layout *l, seo_buf *out) {
     }
 }
 
+static void add_labels(const char *labels, seo_buf *out) {
+    char name[SEO_CONFIG_TEXT_MAX];
+    for (int way = 0; way < 2; way++) {
+        seo_buf_text(out, way == 0 ? ",\n  \"id2label\": {" : "},\n  \"label2id\": {");
+        for (int64_t i = 0; seo_config_item(labels, i, name); i++) {
+            seo_buf_text(out, i > 0 ? ", " : "");
+            if (way == 0) seo_buf_format(out, "\"%" PRId64 "\": ", i);
+            seo_buf_json_string(out, name, strlen(name));
+            if (way == 1) seo_buf_format(out, ": %" PRId64, i);
+        }
+    }
+    seo_buf_text(out, "},\n  \"problem_type\": \"single_label_classification\"");
+}
+
 static void add_float(const char *name, double value, seo_buf *out) {
     seo_buf_format(out, ",\n  \"%s\": ", name);
     seo_buf_json_float(out, value, 17);
@@ -387,8 +453,8 @@ static void add_float(const char *name, double value, seo_buf *out) {
 
 /* Sizes are integers and rates are floats with a point: the classes' configurations are strict.
  * n_ctx is the older name of n_positions, which some readers ask for. */
-seo_err seo_hf_model_write(const seo_model_config *config, const seo_tokenizer *tok,
-                           seo_dtype dtype, seo_buf *out) {
+seo_err seo_hf_model_write(const seo_model_config *config, const char *labels,
+                           const seo_tokenizer *tok, seo_dtype dtype, seo_buf *out) {
     const layout *l = layout_of(config->family);
     const bool decoder = !seo_family_is_encoder(config->family);
     const char *type = dtype == SEO_DTYPE_BF16 ? "bfloat16" : "float32";
@@ -408,6 +474,7 @@ seo_err seo_hf_model_write(const seo_model_config *config, const seo_tokenizer *
     if (l->eps) add_float(l->eps, config->norm_eps, out);
     add_float("initializer_range", 0.02, out);
     add_fixed(l, out);
+    if (config->classes > 0) add_labels(labels, out);
     if (config->family == SEO_FAMILY_DISTILBERT) {
         seo_buf_text(out, ",\n  \"sinusoidal_pos_embds\": false");
     }

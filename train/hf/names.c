@@ -56,11 +56,14 @@ static const row k_bert_rest[] = {{ROW_PAIR, "head.dense", {"cls.predictions.tra
                                   {ROW_WHOLE, "head.bias", {"cls.predictions.bias"}},
                                   {ROW_PAIR, "pooler", {"@.pooler.dense"}},
                                   {ROW_PAIR, "next", {"cls.seq_relationship"}},
+                                  {ROW_PAIR, "classify.out", {"classifier"}},
                                   {0}};
 
 static const row k_roberta_rest[] = {{ROW_PAIR, "head.dense", {"lm_head.dense"}},
                                      {ROW_PAIR, "head.norm", {"lm_head.layer_norm"}},
                                      {ROW_WHOLE, "head.bias", {"lm_head.bias"}},
+                                     {ROW_PAIR, "classify.dense", {"classifier.dense"}},
+                                     {ROW_PAIR, "classify.out", {"classifier.out_proj"}},
                                      {0}};
 
 #define DISTIL_SELF "@.transformer.layer.*.attention."

@@ -78,18 +78,17 @@ static seo_err run(seo_model *model, const seo_hf_probe_args *args, seo_hf_logit
     seo_err err = SEO_OK;
     const seo_model_config *c = seo_model_config_of(model);
     const bool encoder = seo_family_is_encoder(c->family), label = seo_model_loss_shape(c).label;
-    const int64_t count = args->count;
+    const int64_t count = args->count, classes = !label ? 0 : c->classes > 0 ? c->classes : 2;
+    const int64_t predicted = seo_model_loss_shape(c).rows > 0 ? count : 0;
     pass_rows rows = {0};
     SEO_TRY(make_rows(args, &rows));
-    seo_pass_args pass = {.ids = args->ids,
-                          .targets = rows.targets,
-                          .stride = count,
-                          .batch = 1,
-                          .positions = count,
-                          .losses =
-                              seo_tensor_1d(seo_model_losses(model).data, SEO_DTYPE_F32, count)};
+    seo_pass_args pass = {
+        .ids = args->ids, .targets = rows.targets, .stride = count, .batch = 1, .positions = count};
     if (c->type_vocab_size > 0) pass.types = rows.types;
-    if (encoder) {
+    if (predicted > 0) {
+        pass.losses = seo_tensor_1d(seo_model_losses(model).data, SEO_DTYPE_F32, count);
+    }
+    if (encoder && predicted > 0) {
         pass.picks = rows.picks;
         pass.pick_targets = rows.targets;
     }
@@ -98,15 +97,15 @@ static seo_err run(seo_model *model, const seo_hf_probe_args *args, seo_hf_logit
         pass.label_losses = seo_model_label_losses(model);
     }
     out->positions = count;
-    out->count = count * c->vocab_size + (label ? 2 : 0);
+    out->count = predicted * c->vocab_size + classes;
     out->items = malloc((size_t)out->count * sizeof *out->items);
     if (!out->items) {
         err = SEO_FAIL(SEO_ERR_MEMORY, "the logits of a probe text");
         goto done;
     }
     SEO_TRY(seo_model_forward(model, &pass));
-    SEO_TRY(seo_model_logits(model, 0, count, out->items));
-    if (label) SEO_TRY(seo_model_label_logits(model, out->items + count * c->vocab_size));
+    if (predicted > 0) SEO_TRY(seo_model_logits(model, 0, count, out->items));
+    if (label) SEO_TRY(seo_model_label_logits(model, out->items + predicted * c->vocab_size));
 done:
     free(rows.targets);
     return err;
@@ -120,7 +119,7 @@ seo_err seo_hf_probe(const seo_hf_probe_args *args, seo_hf_logits *out) {
     SEO_ASSERT(args->count >= 1 && args->count <= c.seq_len);
     *out = (seo_hf_logits){0};
     /* A pass of just these positions, all of them with an output. */
-    c.picks = seo_family_is_encoder(c.family) ? args->count : 0;
+    c.picks = seo_family_is_encoder(c.family) && c.classes == 0 ? args->count : 0;
     SEO_TRY(seo_device_open_cpu(&(seo_cpu_options){0}, &dev));
     const seo_model_args model_args = {
         .dev = dev, .config = &c, .mode = SEO_MODEL_EVAL, .batch = 1, .uninitialised = true};

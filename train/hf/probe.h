@@ -16,7 +16,8 @@ extern "C" {
 typedef seo_err seo_hf_values(void *context, const seo_param *param, int64_t row, float *out);
 
 typedef struct seo_hf_logits {
-    float *items; /* of each position all ids', then those of the label if there is one */
+    float *items; /* of each position all ids', where tokens are predicted; then those of the label
+                   * (next sentence, or class) if there is one */
     int64_t count, positions;
 } seo_hf_logits;
 void seo_hf_logits_free(seo_hf_logits *logits);

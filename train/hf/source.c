@@ -9,8 +9,6 @@
 #include "train/hf/model_json.h"
 #include "train/models/model.h"
 
-enum { ARCHITECTURE_MAX = 64 };
-
 /* ---- names as files have them ---- */
 
 static bool ends_with(const char *name, const char *tail) {
@@ -146,10 +144,12 @@ static seo_err check_surplus(const seo_hf_source *s) {
 
 seo_err seo_hf_source_open(const char *dir, seo_hf_source *out) {
     seo_err err = SEO_OK;
-    char architecture[ARCHITECTURE_MAX];
+    seo_hf_model model;
     *out = (seo_hf_source){0};
     snprintf(out->dir, sizeof out->dir, "%s", dir);
-    SEO_TRY(seo_hf_model_read(dir, &out->config, architecture, sizeof architecture));
+    SEO_TRY(seo_hf_model_read(dir, &model));
+    out->config = model.config;
+    memcpy(out->labels, model.labels, sizeof out->labels);
     SEO_TRY(seo_safetensors_open(dir, &out->set));
     const char *format = seo_safetensors_format(out->set);
     if (format[0] != '\0' && strcmp(format, "pt") != 0) {
@@ -159,13 +159,13 @@ seo_err seo_hf_source_open(const char *dir, seo_hf_source *out) {
         goto done;
     }
     seo_model_config *c = &out->config;
-    c->next_sentence = c->family == SEO_FAMILY_BERT &&
+    c->next_sentence = c->family == SEO_FAMILY_BERT && c->classes == 0 &&
                        seo_safetensors_find(out->set, "cls.seq_relationship.weight");
-    c->picks = seo_family_is_encoder(c->family) ? 1 : 0;
+    c->picks = seo_family_is_encoder(c->family) && c->classes == 0 ? 1 : 0;
     SEO_TRY(seo_model_params(c, &out->params));
     SEO_TRY(find_links(out));
     out->bare = !find(out, out->links[0].names[0]);
-    SEO_TRY(check_tensors(out, architecture));
+    SEO_TRY(check_tensors(out, model.architecture));
     SEO_TRY(check_surplus(out));
 done:
     return err;

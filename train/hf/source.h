@@ -17,8 +17,9 @@ extern "C" {
 typedef struct seo_hf_source {
     char dir[SEO_PATH_MAX];
     seo_model_config config;
-    seo_params params;  /* the rows of the configuration */
-    seo_hf_link *links; /* one for each row */
+    char labels[SEO_CONFIG_TEXT_MAX]; /* of classes: as task.labels has them */
+    seo_params params;                /* the rows of the configuration */
+    seo_hf_link *links;               /* one for each row */
     seo_safetensors *set;
     bool bare; /* names lack the root */
 } seo_hf_source;
