@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "data/bpe_train.h"
 #include "data/dataset_writer.h"
+#include "data/wordpiece_train.h"
 
 static int64_t number(int64_t document, int64_t index, int64_t bound) {
     const seo_rng_key key = {.seed = 3, .purpose = SEO_PURPOSE_TEST, .step = (uint32_t)document};
@@ -59,7 +60,7 @@ static seo_err write_dataset(const rows_world *w) {
     SEO_TRY(seo_dataset_writer_open(
         &(seo_dataset_writer_args){.folder = w->folder,
                                    .vocab_size = seo_tokenizer_vocab_size(w->tok),
-                                   .eot_id = ID_EOT,
+                                   .eot_id = seo_tokenizer_eot(w->tok),
                                    .tokenizer_sha256 = seo_tokenizer_sha256(w->tok),
                                    .shard_tokens = 100000},
         &writer));
@@ -78,15 +79,54 @@ done:
     return err;
 }
 
-void rows_world_open(rows_world *w, rows_text text) {
-    *w = (rows_world){.tok = rows_tokenizer(1)};
+static void open_dataset(rows_world *w) {
     snprintf(w->folder, sizeof w->folder, "/tmp/seodang-test-XXXXXX");
     SEO_ASSERT(mkdtemp(w->folder) != NULL);
-    draw_tokens(w, &text);
     seo_err err = write_dataset(w);
     if (err == SEO_OK) err = seo_dataset_open(w->folder, "train", &w->ds);
     if (err != SEO_OK) fprintf(stderr, "%s\n", seo_err_detail());
     SEO_ASSERT(err == SEO_OK);
+}
+
+void rows_world_open(rows_world *w, rows_text text) {
+    *w = (rows_world){.tok = rows_tokenizer(1)};
+    draw_tokens(w, &text);
+    open_dataset(w);
+}
+
+static void encode_lines(rows_world *w, const char *text, int64_t times) {
+    seo_encoder *enc = NULL;
+    seo_ids ids = {0};
+    SEO_ASSERT(seo_encoder_open(w->tok, &enc) == SEO_OK);
+    for (const char *line = text; *line != '\0'; line += strcspn(line, "\n") + 1) {
+        const size_t bytes = strcspn(line, "\n");
+        for (int64_t i = 0; i < times; i++) {
+            SEO_ASSERT(seo_encode(enc, line, bytes, false, &ids) == SEO_OK);
+        }
+        SEO_ASSERT(seo_encode(enc, "[SEP]", 5, true, &ids) == SEO_OK);
+        w->begins = realloc(w->begins, (size_t)(w->documents + 2) * sizeof *w->begins);
+        SEO_ASSERT(w->begins != NULL);
+        w->begins[0] = 0;
+        w->begins[++w->documents] = ids.count;
+        if (line[bytes] == '\0') break;
+    }
+    seo_encoder_close(enc);
+    w->tokens = ids.items;
+    w->count = ids.count;
+}
+
+void rows_world_open_wordpiece(rows_world *w, const char *path, int64_t times) {
+    char *text = NULL;
+    int64_t bytes = 0;
+    const seo_wordpiece_train_options options = {
+        .paths = &path, .path_count = 1, .vocab_size = 400, .alphabet_max = 300, .threads = 1};
+    seo_wordpiece_train_report report;
+    *w = (rows_world){0};
+    SEO_ASSERT(seo_wordpiece_train(&options, &report, &w->tok) == SEO_OK);
+    SEO_ASSERT(seo_file_read(path, 1 << 20, &text, &bytes) == SEO_OK);
+    encode_lines(w, text, times);
+    free(text);
+    open_dataset(w);
 }
 
 void rows_world_close(rows_world *w) {

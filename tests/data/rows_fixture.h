@@ -26,6 +26,8 @@ typedef struct rows_world {
 } rows_world;
 
 void rows_world_open(rows_world *w, rows_text text);
+/* The lines of a file, each `times` times over, as documents of BERT's kind of pieces. */
+void rows_world_open_wordpiece(rows_world *w, const char *path, int64_t times);
 void rows_world_close(rows_world *w);
 /* The document that holds token `at`. */
 int64_t rows_world_document(const rows_world *w, int64_t at);

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/groups.h"
 #include "data/loader.h"
+#include "data/manifest.h"
 #include "rows_fixture.h"
 
 enum { SEQ_LEN = 32, BATCH = 16, PICKS = 5 };
@@ -127,6 +128,35 @@ static void groups_are_of_masked_ids(void **state) {
     seo_loader_close(loader);
 }
 
+/* A damaged block is named by every rank whose batch needs to know what is in it. */
+static void damage_is_named(void **state) {
+    (void)state;
+    rows_world w;
+    seo_manifest manifest;
+    seo_batch batch;
+    char path[SEO_PATH_MAX];
+    unsigned char byte = 0;
+    rows_world_open(&w, (rows_text){.documents = 20, .least = 100, .most = 100});
+    assert_int_equal(seo_manifest_load(w.folder, &manifest), SEO_OK);
+    assert_int_equal(seo_path_join(path, w.folder, manifest.shards[0].file), SEO_OK);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)manifest.shards[0].token_offset, SEEK_SET), 0);
+    assert_int_equal(fread(&byte, 1, 1, file), 1);
+    assert_int_equal(fseek(file, (long)manifest.shards[0].token_offset, SEEK_SET), 0);
+    assert_int_not_equal(fputc(byte ^ 1, file), EOF);
+    assert_int_equal(fclose(file), 0);
+    seo_loader_args args = usual(&w, SEO_OBJECTIVE_SENTENCE_PAIRS);
+    args.local_count = 1;
+    seo_loader *loader = open_loader(args);
+    assert_int_equal(seo_loader_get(loader, 2, &batch), SEO_ERR_FORMAT);
+    assert_non_null(strstr(seo_err_detail(), manifest.shards[0].file));
+    assert_non_null(strstr(seo_err_detail(), "block 0 is damaged"));
+    seo_loader_close(loader);
+    seo_manifest_free(&manifest);
+    rows_world_close(&w);
+}
+
 /* ---- a batch that grows ---- */
 
 static seo_ramp *open_ramp(int64_t start, int64_t unit, int64_t tokens) {
@@ -235,6 +265,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_share_batches_of_all_objectives),
         cmocka_unit_test(groups_are_of_masked_ids),
+        cmocka_unit_test(damage_is_named),
         cmocka_unit_test(ranks_share_a_growing_batch),
         cmocka_unit_test(a_ramp_keeps_the_order),
         cmocka_unit_test(a_ramp_that_ranks_do_not_divide_is_refused),

@@ -240,11 +240,44 @@ static void nothing_is_left_out_for_ever(void **state) {
     rows_world_close(&w);
 }
 
+/* With BERT's own kind of vocabulary: its special tokens, and its full stop, which is a piece. */
+static void pieces_of_words(void **state) {
+    (void)state;
+    enum { PAD, UNK, CLS, SEP, MASK };
+    rows_world w;
+    rows_world_open_wordpiece(&w, SEO_SOURCE_DIR "/tests/golden/tokenizer_small.txt", 40);
+    const seo_rows_args args = usual(&w);
+    seo_rows *rows = rows_open(args);
+    int64_t stops = 0, all = 0, masks = 0;
+    for (int64_t i = 0; i < seo_rows_count(rows, 0); i++, all++) {
+        rows_room row;
+        rows_make(rows, (seo_order_place){.window = i}, &row);
+        assert_int_equal(row.ids[0], CLS);
+        int64_t first = 1, second = 0;
+        while (row.ids[first] != SEP) first++;
+        for (second = first + 1; row.ids[second] != SEP;) second++;
+        for (int64_t t = second + 1; t < SEQ_LEN; t++) assert_int_equal(row.ids[t], PAD);
+        for (int64_t n = 0; n < PICKS && row.picks[n] != SEO_ROW_IGNORE; n++) {
+            masks += row.ids[row.picks[n]] == MASK;
+            assert_true(row.pick_targets[n] > MASK);
+            row.ids[row.picks[n]] = row.pick_targets[n];
+        }
+        const unsigned char *bytes = NULL;
+        size_t count = 0;
+        assert_true(seo_tokenizer_piece(w.tok, row.ids[first - 1], &bytes, &count));
+        stops += count == 1 && (*bytes == '.' || *bytes == '!' || *bytes == '?');
+    }
+    assert_true(all > 50 && masks > all);
+    assert_true(stops * 2 > all); /* most lines of the text have one */
+    seo_rows_close(rows);
+    rows_world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_follow_and_halves_do_not), cmocka_unit_test(one_document_is_enough),
         cmocka_unit_test(short_sequences_are_a_share),     cmocka_unit_test(tiny_documents),
-        cmocka_unit_test(nothing_is_left_out_for_ever),
+        cmocka_unit_test(nothing_is_left_out_for_ever),    cmocka_unit_test(pieces_of_words),
     };
     return cmocka_run_group_tests_name("data.rows_pairs", tests, NULL, NULL);
 }
