@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "train/config_rules.h"
+#include "train/schedule.h"
 
 static bool is_path(const seo_field *field, const char *path) {
     return strcmp(field->path, path) == 0;
@@ -196,5 +197,5 @@ void seo_config_summary(const seo_config *config, seo_buf *out) {
                    seo_format_count(seq, model->seq_len),
                    seo_format_count(batch, train->batch_tokens),
                    seo_format_count(steps, train->steps),
-                   seo_format_count(total, train->steps * train->batch_tokens));
+                   seo_format_count(total, seo_schedule_tokens(config)));
 }

@@ -52,3 +52,14 @@ seo_ramp_args seo_schedule_ramp(const seo_config *config) {
                            .ramp_tokens = train->batch_ramp_tokens,
                            .seq_len = seq_len};
 }
+
+int64_t seo_schedule_tokens(const seo_config *config) {
+    const seo_ramp_args args = seo_schedule_ramp(config);
+    int64_t tokens = config->train.steps * config->train.batch_tokens;
+    seo_ramp *ramp = NULL;
+    if (args.ramp_tokens > 0 && seo_ramp_open(&args, &ramp) == SEO_OK) {
+        tokens = seo_ramp_tokens(ramp, config->train.steps);
+    }
+    seo_ramp_close(ramp);
+    return tokens;
+}

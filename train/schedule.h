@@ -25,6 +25,9 @@ double seo_schedule_lr(const seo_schedule_config *schedule, double lr, int64_t s
  * samples of a step are the same for any. */
 seo_ramp_args seo_schedule_ramp(const seo_config *config);
 
+/* Tokens of the whole run, train.steps of such batches. */
+int64_t seo_schedule_tokens(const seo_config *config);
+
 #ifdef __cplusplus
 }
 #endif

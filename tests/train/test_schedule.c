@@ -80,9 +80,29 @@ static void wsd(void **state) {
     near(rate(s, 101), k_lr * 0.5);
 }
 
+/* Batches of 2, 4, 6 and 8 sequences of 10 tokens over the first 400 tokens, then of 8: against
+ * counting them one by one by the rule of data/ramp.h. */
+static void tokens(void **state) {
+    (void)state;
+    seo_config config = {
+        .model.seq_len = 10,
+        .train = {
+            .steps = 37, .batch_tokens = 80, .batch_ramp_tokens = 400, .batch_start_tokens = 20}};
+    int64_t sum = 0;
+    for (int64_t step = 0; step < config.train.steps; step++) {
+        const int64_t levels = 3, level = sum < 400 ? sum * levels / 400 : levels;
+        sum += (2 + 2 * level) * 10;
+    }
+    assert_int_equal(seo_schedule_tokens(&config), sum);
+    assert_true(sum < 37 * 80);
+    config.train.batch_ramp_tokens = 0;
+    assert_int_equal(seo_schedule_tokens(&config), 37 * 80);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(warmup),   cmocka_unit_test(no_warmup),
                                        cmocka_unit_test(constant), cmocka_unit_test(linear),
-                                       cmocka_unit_test(cosine),   cmocka_unit_test(wsd)};
+                                       cmocka_unit_test(cosine),   cmocka_unit_test(wsd),
+                                       cmocka_unit_test(tokens)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "train/plan/memory.h"
+#include "train/schedule.h"
 
 static const double k_seconds_an_hour = 3600, k_joules_a_kwh = 3.6e6;
 
@@ -124,7 +125,7 @@ static void add_times(const seo_forecast_args *args, const seo_shards *shards,
     const traffic t = count_traffic(c, shards, args->storage, out->micro_batches);
     add_exchange(args, &t, shards->zero, out);
     out->step_s = out->compute_s + out->update_s + out->exposed_s;
-    out->run_s = out->step_s * (double)c->train.steps;
+    out->run_s = out->step_s * (double)seo_schedule_tokens(c) / (double)c->train.batch_tokens;
     out->tokens_per_s = tokens / out->step_s;
     out->utilisation = out->model_flops * tokens / (out->step_s * count * peak);
 }

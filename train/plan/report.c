@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "train/schedule.h"
 
 /* "0.132 s" where seo_format_seconds would round too much away. */
 static const char *duration(char out[SEO_SHORT_TEXT], double seconds) {
@@ -29,7 +30,7 @@ static void write_model(const seo_plan_report *r, seo_buf *out) {
     seo_buf_text(out, "\n");
     line(out, "parameters");
     seo_buf_format(out, "%s; ", seo_format_count(number, r->forecast->parameters));
-    const double tokens = (double)c->train.steps * (double)c->train.batch_tokens;
+    const double tokens = (double)seo_schedule_tokens(c);
     seo_buf_format(out,
                    "%.1f tokens are read for each (20 is what Hoffmann et al. 2022 found best "
                    "for a given amount of computing)\n",
