@@ -164,6 +164,32 @@ static void decoding_joins_pieces(void **state) {
     seo_tokenizer_free(tok);
 }
 
+/* Four million bytes of what could cost the square of its length: with n^2 steps this test would
+ * not end. */
+static void long_runs_take_linear_time(void **state) {
+    (void)state;
+    static const char *const units[] = {"a",         "\xE3\x80\xAF\xE1\xAD\x84",
+                                        "e\xCC\x81", "\xEA\xB0\x81",
+                                        "\xFF",      "##",
+                                        " ",         "\xE3\x80\x80",
+                                        "unaffable", "\xC2\xAD"};
+    seo_tokenizer *tok = parse_small(false);
+    for (int64_t i = 0; i < SEO_COUNT_OF(units); i++) {
+        seo_encoder *enc = NULL;
+        seo_ids ids = {0};
+        seo_buf text = {0};
+        while (text.bytes < 4 << 20) seo_buf_text(&text, units[i]);
+        assert_int_equal(seo_buf_check(&text), SEO_OK);
+        assert_int_equal(seo_encoder_open(tok, &enc), SEO_OK);
+        assert_int_equal(seo_encode(enc, text.data, text.bytes, false, &ids), SEO_OK);
+        assert_true(ids.count <= (int64_t)text.bytes);
+        seo_ids_free(&ids);
+        seo_buf_free(&text);
+        seo_encoder_close(enc);
+    }
+    seo_tokenizer_free(tok);
+}
+
 /* ---- files ---- */
 
 static void what_is_saved_is_the_same_tokenizer(void **state) {
@@ -350,6 +376,7 @@ int main(void) {
         cmocka_unit_test(ids_of_bert_base_uncased),
         cmocka_unit_test(the_longest_pieces_from_the_left),
         cmocka_unit_test(long_words_are_unknown),
+        cmocka_unit_test(long_runs_take_linear_time),
         cmocka_unit_test(decoding_joins_pieces),
         cmocka_unit_test(what_is_saved_is_the_same_tokenizer),
         cmocka_unit_test(bad_lines_are_named),
