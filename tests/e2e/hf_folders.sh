@@ -35,6 +35,12 @@ cmp hf/model.safetensors once-more/model.safetensors || fail "sharded tensors ch
 ok "$seodang" export --hf half --dtype bf16 run
 says out 'bfloat16'
 
+# What an attempt that was killed left is no part of the next one.
+mkdir after-kill.incomplete && echo junk > after-kill.incomplete/junk.safetensors
+ok "$seodang" export --hf after-kill run
+diff -r hf after-kill || fail "an export after a killed one differs"
+[ ! -e after-kill.incomplete ] || fail "the killed export's folder is still there"
+
 # A run begins from an imported model; adapters alone are no model, merged they are.
 ok "$seodang" train run.yaml --set checkpoint.init_from=back --set train.steps=2 --set schedule.warmup_steps=0 --out tuned
 ok "$seodang" export --hf tuned-hf tuned

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -271,6 +272,21 @@ static seo_err read_architecture(const json_t *root, const char *path, seo_hf_mo
     return SEO_FAIL(SEO_ERR_FORMAT, "%s: \"architectures\" is no list of names", path);
 }
 
+/* A name that a list of names can hold: see seo_config_item. */
+static bool fits_list(const char *name) {
+    const size_t length = name ? strlen(name) : 0;
+    if (length == 0 || strpbrk(name, ",\"\\\n\r\t")) return false;
+    return name[0] != ' ' && name[length - 1] != ' ';
+}
+
+static bool in_list(const char *list, int64_t count, const char *name) {
+    char item[SEO_CONFIG_TEXT_MAX];
+    for (int64_t i = 0; i < count && seo_config_item(list, i, item); i++) {
+        if (strcmp(item, name) == 0) return true;
+    }
+    return false;
+}
+
 /* The names of the classes; without them transformers has two, LABEL_0 and LABEL_1. */
 static seo_err read_labels(const json_t *root, const char *path, seo_hf_model *out) {
     const json_t *names = json_object_get(root, "id2label");
@@ -281,10 +297,10 @@ static seo_err read_labels(const json_t *root, const char *path, seo_hf_model *o
         snprintf(number, sizeof number, "%lld", (long long)i);
         snprintf(usual, sizeof usual, "LABEL_%lld", (long long)i);
         const char *name = names ? json_string_value(json_object_get(names, number)) : usual;
-        if (!name || name[0] == '\0' || strpbrk(name, ",\"\\\n\r")) {
+        if (!fits_list(name) || in_list(out->labels, i, name)) {
             return SEO_FAIL(SEO_ERR_UNSUPPORTED,
                             "%s: \"id2label\" has no name for class %s that can be kept here: give "
-                            "it one without commas and quotes",
+                            "it one of its own, without commas, quotes and tabs",
                             path, number);
         }
         used += (size_t)snprintf(out->labels + used, sizeof out->labels - used, "%s%s",
@@ -319,24 +335,34 @@ done:
     return err;
 }
 
-seo_err seo_hf_model_read(const char *dir, seo_hf_model *out) {
+seo_err seo_hf_model_parse(const char *name, const char *text, size_t bytes, seo_hf_model *out) {
     seo_err err = SEO_OK;
     json_t *root = NULL;
-    char path[SEO_PATH_MAX];
     const layout *l = NULL;
     *out = (seo_hf_model){0};
+    SEO_TRY(seo_json_parse(name, text, bytes, &root));
+    SEO_TRY(find_layout(root, name, &l));
+    SEO_TRY(read_all(l, root, name, out));
+done:
+    json_decref(root);
+    return err;
+}
+
+seo_err seo_hf_model_read(const char *dir, seo_hf_model *out) {
+    seo_err err = SEO_OK;
+    char path[SEO_PATH_MAX], *text = NULL;
+    int64_t bytes = 0;
     SEO_TRY(seo_path_join(path, dir, "config.json"));
-    err = seo_json_load(path, CONFIG_BYTES_MAX, &root);
+    err = seo_file_read(path, CONFIG_BYTES_MAX, &text, &bytes);
     if (err == SEO_ERR_MISSING) {
         err = SEO_FAIL(SEO_ERR_MISSING,
                        "%s is not there: %s is no Hugging Face model, or was not copied whole",
                        path, dir);
     }
     if (err != SEO_OK) goto done;
-    SEO_TRY(find_layout(root, path, &l));
-    SEO_TRY(read_all(l, root, path, out));
+    SEO_TRY(seo_hf_model_parse(path, text, (size_t)bytes, out));
 done:
-    json_decref(root);
+    free(text);
     return err;
 }
 

@@ -21,6 +21,8 @@ typedef struct seo_hf_model {
 /* Reads DIR/config.json. next_sentence is left false: only the tensors tell it. What would make the
  * class compute something else than ours is SEO_ERR_UNSUPPORTED, by its key. */
 seo_err seo_hf_model_read(const char *dir, seo_hf_model *out);
+/* The same from memory; `name` stands in messages for the path. */
+seo_err seo_hf_model_parse(const char *name, const char *text, size_t bytes, seo_hf_model *out);
 
 /* Whether a transformers class computes what this configuration says, and which;
  * SEO_ERR_UNSUPPORTED with the reason. The tokenizer (opt) may forbid it too. */
