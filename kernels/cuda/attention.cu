@@ -3,6 +3,8 @@
  * time. Heads of up to 128 numbers. f32 is in attention_rows.cu.
  *
  * Sources: Milakov & Gimelshein 2018 (online softmax), Dao 2023 (FlashAttention-2). */
+#include <float.h>
+
 #include "kernels/cuda/attention.cuh"
 
 static const float LN_2 = 0.693147180559945309f, LOG2_E = 1.44269504088896341f;
@@ -12,14 +14,18 @@ static const float LN_2 = 0.693147180559945309f, LOG2_E = 1.44269504088896341f;
  */
 static const float LAG_LOG2 = 8.0f;
 
-template <int D, bool ALIGNED> struct fwd_tile {
+template <int D, bool ALIGNED, int KIND> struct fwd_tile {
     static const int M = 2, WARPS = 4, THREADS = WARPS * WARP; /* 32 queries a warp */
-    static const int QUERIES = 16 * M * WARPS, STEP = 32;
+    static const int QUERIES = 16 * M * WARPS;
+    /* 16 where registers are scarce. */
+    static const int STEP =
+        (KIND == ATTENTION_MASKED && D <= 64) || (KIND == ATTENTION_DROPPED && D == 128) ? 16 : 32;
     static const int KEYS = D <= 64 ? 64 : 32; /* in one stage of shared memory; two stages */
     static const int OWN = own_rows<D>::IN_REGISTERS ? 0 : QUERIES * D;
     static const int SMEM_BYTES = (2 * 2 * KEYS * D + OWN) * (int)sizeof(bf16);
     /* That fit on a multiprocessor. */
-    static const int BLOCKS = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
+    static const int MOST = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
+    static const int BLOCKS = KIND == ATTENTION_DROPPED ? 2 : MOST;
 };
 
 /* Running maximum (times log2_scale, equal in the 4 lanes of a row) and sum (each lane's own part)
@@ -75,51 +81,49 @@ SEO_DEVICE void exponentiate(softmax_state<M> &state, float (&scores)[M][STEP / 
     }
 }
 
-/* Sums of whole rows; then out = accumulators / sum and lse = scale * maximum + log(sum). */
+/* Sums of whole rows; then out = accumulators * scale / sum and lse = scale of scores * maximum +
+ * log(sum), for rows up to `end`. */
 template <int M, int D, bool ALIGNED>
-SEO_DEVICE void finish_rows(const head_rows<bf16> &to, float *lse, int32_t first,
+SEO_DEVICE void finish_rows(const head_rows<bf16> &to, float *lse, int32_t first, int32_t end,
                             const softmax_state<M> &state, const float (&out)[M][D / 8][4],
-                            const attention_shape &s) {
+                            float scale, const attention_shape &s) {
     float factors[M][2];
 #pragma unroll
     for (int i = 0; i < M * 2; i++) {
         float sum = state.sum[i / 2][i % 2];
         sum += __shfl_xor_sync(FULL_WARP, sum, 1);
         sum += __shfl_xor_sync(FULL_WARP, sum, 2);
-        factors[i / 2][i % 2] = 1.0f / sum;
+        factors[i / 2][i % 2] = scale / sum;
         int32_t row = first + lane_row() + i * 8;
-        if (lane_column() == 0 && row < s.positions) {
+        if (lane_column() == 0 && row < end) {
             lse[row] = state.top[i / 2][i % 2] * LN_2 + logf(sum);
         }
     }
-    store_rows<M, D, ALIGNED>(to, first, out, factors, s);
+    store_rows<M, D, ALIGNED>(to, first, end, out, factors, s);
 }
 
-/* A block owns 128 queries of a head, a warp 32 of them, and walks over the keys in ascending
- * order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way. A warp
- * takes a stage in steps of 32 keys and leaves out those that none of its queries sees.
- *
- * Sums: a lane adds its 8 of every 32 exponentials of a row, the 4 lanes of a row are added at the
- * end; values are added by the tensor cores, 16 keys at a time, in ascending order.
- * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536. Registers, at most: 128, 168,
- * 255, 255; not ALIGNED 255.
- * Bound: flops, 4 D for each visible pair of query and key, beside one exponential for each. */
-template <int D, bool ALIGNED>
-__global__ void __launch_bounds__(fwd_tile<D, ALIGNED>::THREADS, fwd_tile<D, ALIGNED>::BLOCKS)
-    attention_fwd_kernel(bf16 *out, float *lse, const bf16 *qkv, attention_shape s) {
-    typedef fwd_tile<D, ALIGNED> tile;
+/* The rows of a tile that belong to one part. `s` has the part's positions, `whole` the sequence's.
+ */
+template <int D, bool ALIGNED, int KIND>
+SEO_DEVICE void attend_rows(bf16 *out, float *lse, const bf16 *qkv, const attention_shape &whole,
+                            const attention_shape &s, const attention_rows &rows) {
+    typedef fwd_tile<D, ALIGNED, KIND> tile;
+    const bool plain = KIND == ATTENTION_PLAIN;
     const int M = tile::M, STEP = tile::STEP, KEYS = tile::KEYS, STAGE = 2 * KEYS * D;
     SEO_DYN_SMEM(smem);
     bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
-    const attention_place place = place_of_block(s);
-    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * tile::QUERIES;
-    const int32_t end = s.causal ? min(first + tile::QUERIES, s.positions) : s.positions;
+    const int32_t first = rows.first, end = s.causal ? rows.end : s.positions;
     const int own_row = (int)(threadIdx.x / WARP) * 16 * M;
-    const int32_t warp_first = first + own_row,
-                  seen = s.causal ? min(end, warp_first + 16 * M) : end;
-    const head_rows<const bf16> q = rows_of_head(qkv, 3 * s.channels, s, place.pair, 0),
-                                k = rows_of_head(qkv, 3 * s.channels, s, place.pair, 1);
-    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages, k, 0, s);
+    const int32_t warp_first = first + own_row;
+    int32_t seen = s.causal ? min(end, warp_first + 16 * M) : end;
+    if (!plain && warp_first >= rows.end) seen = 0;
+    const int32_t begin = first_key<KIND>(first, KEYS, s);
+    const int32_t sees = first_key<KIND>(warp_first, STEP, s);
+    const int32_t ld = 3 * s.channels;
+    const head_rows<const bf16> q = rows_of_part(qkv, ld, whole, rows, 0),
+                                k = rows_of_part(qkv, ld, whole, rows, 1);
+    const head_drops drops = drops_of_part<KIND>(whole, rows);
+    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + begin / KEYS % 2 * STAGE, k, begin, s);
     uint32_t queries[M][own_rows<D>::KEPT][4];
     if constexpr (own_rows<D>::IN_REGISTERS) {
         load_fragments<M, D, ALIGNED>(queries, q, warp_first, s);
@@ -132,10 +136,11 @@ __global__ void __launch_bounds__(fwd_tile<D, ALIGNED>::THREADS, fwd_tile<D, ALI
     softmax_state<M> state;
 #pragma unroll
     for (int i = 0; i < M * 2; i++) {
-        state.top[i / 2][i % 2] = -INFINITY;
+        /* Not minus infinity: a query may meet keys before it sees its first one. */
+        state.top[i / 2][i % 2] = -FLT_MAX;
         state.sum[i / 2][i % 2] = 0.0f;
     }
-    for (int32_t start = 0; start < end; start += KEYS) {
+    for (int32_t start = begin; start < end; start += KEYS) {
         bf16 *keys = stages + start / KEYS % 2 * STAGE, *values = keys + KEYS * D;
         ptx_cp_async_wait<0>();
         /* This stage has come, and everyone has left the one that is filled next. */
@@ -146,27 +151,76 @@ __global__ void __launch_bounds__(fwd_tile<D, ALIGNED>::THREADS, fwd_tile<D, ALI
         }
         ptx_cp_async_commit();
 #pragma unroll 1
-        for (int32_t key = start; key < min(start + KEYS, seen); key += STEP) {
+        for (int32_t key = max(start, sees); key < min(start + KEYS, seen); key += STEP) {
             const int row = KEYS == STEP ? 0 : key % KEYS;
             float scores[M][STEP / 8][4];
             multiply_rows<M, STEP, D>(scores, queries, ptx_smem(own), own_row, ptx_smem(keys), row);
-            if (key + STEP > s.positions || (s.causal && key + STEP - 1 > warp_first)) {
-                hide_keys<M, STEP>(scores, warp_first + lane_row(), key + lane_column(), s);
-            }
+            hide_unseen<KIND, M, STEP>(scores, warp_first, key, s);
             raise_tops<M, STEP, D>(state, sums, scores, s.log2_scale);
             exponentiate<M, STEP>(state, scores, s.log2_scale);
+            if constexpr (KIND == ATTENTION_DROPPED) {
+                const uint32_t kept = kept_of_queries<M, STEP>(drops, warp_first, key);
+                drop_rest<M, STEP>(scores, kept, 1.0f);
+            }
             add_weighted_rows<M, STEP, D>(sums, scores, ptx_smem(values), row);
             if (KEYS == STEP) break; /* known to the compiler: there is no second step */
         }
     }
-    finish_rows<M, D, ALIGNED>(rows_of_head(out, s.channels, s, place.pair, 0),
-                               lse + (int64_t)place.pair * s.positions, warp_first, state, sums, s);
+    finish_rows<M, D, ALIGNED>(rows_of_part(out, s.channels, whole, rows, 0),
+                               lse + (int64_t)rows.pair * whole.positions + rows.begin, warp_first,
+                               stored_end<KIND>(rows, s), state, sums,
+                               KIND == ATTENTION_DROPPED ? s.drops.scale : 1.0f, s);
+}
+
+/* A block owns 128 queries of a head, a warp 32 of them, and walks over the keys in ascending
+ * order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way. A warp
+ * takes a stage in steps of 32 or 16 keys and leaves out those that none of its queries sees.
+ * Unless the KIND is plain it does so for each part that has queries in the tile.
+ *
+ * Sums: a lane adds its 8 of every 32 exponentials of a row, the 4 lanes of a row are added at the
+ * end; values are added by the tensor cores, 16 keys at a time, in ascending order.
+ * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536. Registers, at most: 128, 168,
+ * 255, 255; not ALIGNED, or with dropout, 255.
+ * Bound: flops, 4 D for each visible pair of query and key, beside one exponential for each; with
+ * dropout, Philox, a quarter of its about 60 instructions for each. */
+template <int D, bool ALIGNED, int KIND>
+__global__ void __launch_bounds__(fwd_tile<D, ALIGNED, KIND>::THREADS,
+                                  fwd_tile<D, ALIGNED, KIND>::BLOCKS)
+    attention_fwd_kernel(bf16 *out, float *lse, const bf16 *qkv, attention_shape s) {
+    const int QUERIES = fwd_tile<D, ALIGNED, KIND>::QUERIES;
+    const attention_place place = place_of_block(s);
+    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * QUERIES;
+    each_part<KIND>(s, place.pair, first, QUERIES,
+                    [&](const attention_shape &own, const attention_rows &rows) {
+                        attend_rows<D, ALIGNED, KIND>(out, lse, qkv, s, own, rows);
+                    });
+}
+
+/* ---- spans ---- */
+
+static const int SPANS_THREADS = 256;
+
+/* A thread for each position: its span holds it, and either goes on with that of the position
+ * before or begins where that ends. So they tile. Bound: bytes. */
+__global__ void __launch_bounds__(SPANS_THREADS)
+    attention_spans_kernel(int32_t *fault, const int32_t *spans, int32_t positions, int64_t rows) {
+    const int64_t row = (int64_t)blockIdx.x * SPANS_THREADS + threadIdx.x;
+    if (row >= rows) return;
+    const int32_t t = (int32_t)(row % positions), begin = spans[2 * row], end = spans[2 * row + 1];
+    bool right = 0 <= begin && begin <= t && t < end && end <= positions;
+    if (t > 0) {
+        const int32_t begin_before = spans[2 * row - 2], end_before = spans[2 * row - 1];
+        right &= t == begin ? end_before == t : begin_before == begin && end_before == end;
+    }
+    if (!right) *fault = SEO_CUDA_FAULT_SPANS;
 }
 
 /* ---- host ---- */
 
-seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float scale, bool causal,
-                                int32_t tile, attention_shape *shape) {
+seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float scale,
+                                const seo_attention_mask *mask,
+                                const seo_attention_dropout *dropout, int32_t tile,
+                                attention_shape *shape) {
     const int64_t sequences = out->dims[0], positions = out->dims[1], channels = out->dims[2];
     const int64_t width = channels / head_count, most = INT32_MAX;
     if (width > 128) {
@@ -176,7 +230,8 @@ seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float
                         (long long)width);
     }
     const int64_t tiles = (positions + tile - 1) / tile;
-    if (positions > most - 256 || channels > most / 3 || sequences > most / head_count / tiles) {
+    if (positions > most / 2 - 256 || channels > most / 3 ||
+        sequences > most / head_count / tiles) {
         return SEO_FAIL(SEO_ERR_UNSUPPORTED,
                         "attention: %lld sequences of %lld positions and %lld heads are more than "
                         "one launch can hold; use a smaller batch",
@@ -196,14 +251,35 @@ seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float
     shape->group = (uint32_t)group;
     shape->scale = scale;
     shape->log2_scale = scale * LOG2_E;
-    shape->causal = causal;
+    shape->causal = mask->causal;
+    shape->window = (int32_t)positions;
+    if (mask->window > 0 && mask->window < positions) shape->window = (int32_t)mask->window;
+    shape->spans = seo_tensor_given(&mask->spans) ? (const int32_t *)mask->spans.data : nullptr;
+    shape->drops = {nullptr, dropout->key, 0, 1.0f};
+    if (dropout->rate > 0) {
+        shape->drops.place = (const int32_t *)dropout->place.data;
+        shape->drops.least = seo_uniform_least(dropout->rate);
+        shape->drops.scale = (float)(1.0 / (1.0 - (double)dropout->rate));
+    }
     return SEO_OK;
 }
 
-seo_err seo_cuda_attention_plain(const seo_attention_mask *mask, const seo_attention_dropout *d) {
-    if (!seo_tensor_given(&mask->spans) && mask->window == 0 && !(d->rate > 0)) return SEO_OK;
-    return SEO_FAIL(SEO_ERR_UNSUPPORTED, "attention: the CUDA kernels have no spans, windows and "
-                                         "dropout; use the CPU");
+seo_err seo_cuda_attention_check(seo_device *dev, const seo_attention_mask *mask) {
+    if (!seo_tensor_given(&mask->spans)) return SEO_OK;
+    const int64_t rows = mask->spans.dims[0] * mask->spans.dims[1];
+    const seo_grid grid = {dim3((uint32_t)((rows + SPANS_THREADS - 1) / SPANS_THREADS)),
+                           dim3(SPANS_THREADS), 0, seo_cuda_of(dev)->stream};
+    return seo_cuda_check(seo_launch(grid, attention_spans_kernel, seo_cuda_of(dev)->fault,
+                                     (const int32_t *)mask->spans.data,
+                                     (int32_t)mask->spans.dims[1], rows),
+                          "attention: spans");
+}
+
+int seo_cuda_attention_kind(const seo_attention_mask *mask, const seo_attention_dropout *dropout,
+                            bool aligned) {
+    const bool masked = seo_tensor_given(&mask->spans) || mask->window > 0;
+    if (dropout->rate > 0 || (masked && !aligned)) return ATTENTION_DROPPED;
+    return masked ? ATTENTION_MASKED : ATTENTION_PLAIN;
 }
 
 bool seo_cuda_attention_aligned(const seo_tensor *x, int64_t width) {
@@ -213,31 +289,45 @@ bool seo_cuda_attention_aligned(const seo_tensor *x, int64_t width) {
 struct fwd_variant {
     int32_t width; /* of the heads it is for, at most */
     bool aligned;
+    int kind;
     void (*kernel)(bf16 *, float *, const bf16 *, attention_shape);
     int32_t smem_bytes;
 };
-#define VARIANT(D, aligned)                                                                        \
-    { D, aligned, attention_fwd_kernel<D, aligned>, fwd_tile<D, aligned>::SMEM_BYTES }
-static const fwd_variant VARIANTS[] = {VARIANT(32, true),  VARIANT(64, true),  VARIANT(96, true),
-                                       VARIANT(128, true), VARIANT(32, false), VARIANT(64, false),
-                                       VARIANT(128, false)};
+#define VARIANT(D, aligned, kind)                                                                  \
+    {                                                                                              \
+        D, aligned, kind, attention_fwd_kernel<D, aligned, kind>,                                  \
+            fwd_tile<D, aligned, kind>::SMEM_BYTES                                                 \
+    }
+#define ALIGNED_VARIANTS(kind)                                                                     \
+    VARIANT(32, true, kind), VARIANT(64, true, kind), VARIANT(96, true, kind),                     \
+        VARIANT(128, true, kind)
+#define OTHER_VARIANTS(kind)                                                                       \
+    VARIANT(32, false, kind), VARIANT(64, false, kind), VARIANT(128, false, kind)
+/* Of what fits, the first is the narrowest. What is not aligned is rare, and has one variant for
+ * all that is not plain. */
+static const fwd_variant VARIANTS[] = {
+    ALIGNED_VARIANTS(ATTENTION_PLAIN), ALIGNED_VARIANTS(ATTENTION_MASKED),
+    ALIGNED_VARIANTS(ATTENTION_DROPPED), OTHER_VARIANTS(ATTENTION_PLAIN),
+    OTHER_VARIANTS(ATTENTION_DROPPED)};
 #undef VARIANT
+#undef ALIGNED_VARIANTS
+#undef OTHER_VARIANTS
 
 seo_err seo_cuda_attention_fwd(seo_device *dev, const seo_attention_fwd_args *a) {
-    const seo_err plain = seo_cuda_attention_plain(&a->mask, &a->dropout);
-    if (plain != SEO_OK) return plain;
-    if (a->out.dtype == SEO_DTYPE_F32) return seo_cuda_attention_fwd_f32(dev, a);
     attention_shape shape;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal,
-                                          fwd_tile<64, true>::QUERIES, &shape);
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, &a->mask, &a->dropout,
+                                          fwd_tile<64, true, ATTENTION_PLAIN>::QUERIES, &shape);
+    if (err == SEO_OK) err = seo_cuda_attention_check(dev, &a->mask);
     if (err != SEO_OK) return err;
+    if (a->out.dtype == SEO_DTYPE_F32) return seo_cuda_attention_fwd_f32(dev, a);
     const bool aligned = seo_cuda_attention_aligned(&a->qkv, shape.width) &&
                          seo_cuda_attention_aligned(&a->out, shape.width);
+    const int kind = seo_cuda_attention_kind(&a->mask, &a->dropout, aligned);
     const fwd_variant *v = VARIANTS;
-    while (v->width < shape.width || v->aligned != aligned) v++;
+    while (v->width < shape.width || v->aligned != aligned || v->kind != kind) v++;
     const seo_grid grid = {dim3(shape.pairs * (uint32_t)shape.tiles),
-                           dim3(fwd_tile<64, true>::THREADS), (size_t)v->smem_bytes,
-                           seo_cuda_of(dev)->stream};
+                           dim3(fwd_tile<64, true, ATTENTION_PLAIN>::THREADS),
+                           (size_t)v->smem_bytes, seo_cuda_of(dev)->stream};
     return seo_cuda_check(seo_launch(grid, v->kernel, (bf16 *)a->out.data, (float *)a->lse.data,
                                      (const bf16 *)a->qkv.data, shape),
                           "attention_fwd");

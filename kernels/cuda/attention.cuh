@@ -8,6 +8,7 @@
  * move single numbers. Sources: Dao 2023 (FlashAttention-2). */
 #pragma once
 
+#include "kernels/cuda/attention_mask.cuh"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/tile.cuh"
 
@@ -19,6 +20,16 @@ struct attention_shape {
     float scale;      /* of scores */
     float log2_scale; /* scale * log2(e): exp(scale x) = exp2(log2_scale x) */
     bool causal;
+    int32_t window;       /* keys that a causal query sees at most; `positions` where all */
+    const int32_t *spans; /* null: none */
+    attention_drops drops;
+};
+
+/* Rows of a tile that belong to one part, [first, end), counted from the part's begin. */
+struct attention_rows {
+    uint32_t pair;
+    int32_t begin, first, end;
+    int32_t stop; /* of the tile, counted from the sequence's begin */
 };
 
 /* Rows of one head of one sequence, `ld` numbers apart. */
@@ -35,9 +46,64 @@ SEO_DEVICE head_rows<T> rows_of_head(T *base, int32_t ld, const attention_shape 
     return {base + sequence * s.positions * ld + (int64_t)part * s.channels + head * s.width, ld};
 }
 
+/* The same from the begin of these rows' part on. */
+template <class T>
+SEO_DEVICE head_rows<T> rows_of_part(T *base, int32_t ld, const attention_shape &whole,
+                                     const attention_rows &rows, int part) {
+    const head_rows<T> all = rows_of_head(base, ld, whole, rows.pair, part);
+    return {all.data + (int64_t)rows.begin * ld, ld};
+}
+/* Where the rows end that are stored. */
+template <int KIND>
+SEO_DEVICE int32_t stored_end(const attention_rows &rows, const attention_shape &s) {
+    return KIND == ATTENTION_PLAIN ? s.positions : rows.end;
+}
+
 template <class T>
 SEO_DEVICE head_rows<T> next_part(const head_rows<T> &rows, const attention_shape &s) {
     return {rows.data + s.channels, rows.ld};
+}
+
+/* Calls work(shape, rows) for the rows of a tile, [first, first + count) of a sequence, part by
+ * part: `shape` has the part's positions. The whole block calls it. Where parts are many, `rows`
+ * lies in shared memory: registers are for what the innermost loops need. */
+template <int KIND, class WORK>
+SEO_DEVICE void each_part(const attention_shape &s, uint32_t pair, int32_t first, int32_t count,
+                          WORK work) {
+    const int32_t stop = min(first + count, s.positions);
+    if constexpr (KIND == ATTENTION_PLAIN) {
+        const attention_rows rows = {pair, 0, first, stop, stop};
+        work(s, rows);
+    } else {
+        SEO_SHARED(attention_rows, shared, 1);
+        attention_rows &rows = shared[0];
+        attention_shape own = s;
+        if (threadIdx.x == 0) rows = {pair, 0, 0, first, stop};
+        __syncthreads();
+        while (rows.begin + rows.end < rows.stop) {
+            const int32_t t = rows.begin + rows.end;
+            const int64_t sequence = rows.pair / (uint32_t)s.heads;
+            const attention_part part =
+                part_of(s.spans, sequence * s.positions + t, t, s.positions);
+            own.positions = part.end - part.begin;
+            __syncthreads(); /* everyone has read them, and left what the next part fills */
+            if (threadIdx.x == 0) {
+                rows.begin = part.begin;
+                rows.first = t - part.begin;
+                rows.end = min(part.end, rows.stop) - part.begin;
+            }
+            __syncthreads();
+            work(own, rows);
+        }
+    }
+}
+
+/* Dropout of the part that rows belong to; nothing where the KIND has none. `whole`: the sequence's
+ * shape. */
+template <int KIND>
+SEO_DEVICE head_drops drops_of_part(const attention_shape &whole, const attention_rows &rows) {
+    if (KIND != ATTENTION_DROPPED) return {};
+    return drops_of_head(whole.drops, rows.pair, whole.heads, whole.positions, rows.begin);
 }
 
 /* Block x works on tile `rank`, counted from the tile with the most work, of a head. Blocks start
@@ -133,15 +199,6 @@ template <int D> struct own_rows {
     static const bool IN_REGISTERS = D <= 64;
     static const int KEPT = IN_REGISTERS ? D / 16 : 1;
 };
-
-/* Row of a lane in accumulators and A fragments (and, 8 further, its other row), and its first
- * column in each tile of 8. */
-SEO_DEVICE int lane_row() {
-    return (int)(threadIdx.x % WARP) / 4;
-}
-SEO_DEVICE int lane_column() {
-    return (int)(threadIdx.x % 4) * 2;
-}
 
 /* A fragments of rows from `first` on, straight from global memory. */
 template <int M, int D, bool ALIGNED>
@@ -239,15 +296,51 @@ SEO_DEVICE void hide_keys(float (&scores)[M][STEP / 8][4], int32_t query, int32_
     }
 }
 
-/* Rows from `first` on of `to` = sums * the row's factor, rounded. */
+/* The same with a window. Causal rows beyond the last position see what they like: nobody reads
+ * them. */
+template <int M, int STEP>
+SEO_DEVICE void hide_outside(float (&scores)[M][STEP / 8][4], int32_t query, int32_t key,
+                             const attention_shape &s) {
+#pragma unroll
+    for (int i = 0; i < M * STEP / 2; i++) {
+        const int row = i / (STEP / 2) * 16 + i % 4 / 2 * 8,
+                  column = i / 4 % (STEP / 8) * 8 + i % 2;
+        /* Below 0, a huge number: the key comes after the query. */
+        const uint32_t distance = (uint32_t)(query - key + row - column);
+        const bool hidden = s.causal ? distance >= (uint32_t)s.window : key + column >= s.positions;
+        if (hidden) scores[i / (STEP / 2)][i / 4 % (STEP / 8)][i % 4] = -INFINITY;
+    }
+}
+/* One or the other, where the step of keys at `key` has some that not all of the warp's queries,
+ * from `query` on, see. */
+template <int KIND, int M, int STEP>
+SEO_DEVICE void hide_unseen(float (&scores)[M][STEP / 8][4], int32_t query, int32_t key,
+                            const attention_shape &s) {
+    bool some = key + STEP > s.positions || (s.causal && key + STEP - 1 > query);
+    if constexpr (KIND == ATTENTION_PLAIN) {
+        if (some) hide_keys<M, STEP>(scores, query + lane_row(), key + lane_column(), s);
+    } else {
+        some |= s.causal && query + 16 * M - 1 - key >= s.window;
+        if (some) hide_outside<M, STEP>(scores, query + lane_row(), key + lane_column(), s);
+    }
+}
+
+/* The keys that queries from `query` on see begin here, down to a multiple of `step`. */
+template <int KIND>
+SEO_DEVICE int32_t first_key(int32_t query, int32_t step, const attention_shape &s) {
+    if (KIND == ATTENTION_PLAIN || !s.causal) return 0;
+    return max(0, query - s.window + 1) / step * step;
+}
+
+/* Rows from `first` on, up to `end`, of `to` = sums * the row's factor, rounded. */
 template <int M, int D, bool ALIGNED>
-SEO_DEVICE void store_rows(const head_rows<bf16> &to, int32_t first,
+SEO_DEVICE void store_rows(const head_rows<bf16> &to, int32_t first, int32_t end,
                            const float (&sums)[M][D / 8][4], const float (&factors)[M][2],
                            const attention_shape &s) {
 #pragma unroll
     for (int i = 0; i < M * 2; i++) {
         int32_t row = first + lane_row() + i * 8;
-        if (row >= s.positions) continue;
+        if (row >= end) continue;
         float factor = factors[i / 2][i % 2];
 #pragma unroll
         for (int n = 0; n < D / 8; n++) {
@@ -261,10 +354,15 @@ SEO_DEVICE void store_rows(const head_rows<bf16> &to, int32_t first,
 /* ---- host ---- */
 
 /* The problem for one block for every `tile` rows; refuses what the grid cannot hold. */
-seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float scale, bool causal,
-                                int32_t tile, attention_shape *shape);
-/* SEO_ERR_UNSUPPORTED unless the mask is causal or none, and there is no dropout. */
-seo_err seo_cuda_attention_plain(const seo_attention_mask *mask, const seo_attention_dropout *d);
+seo_err seo_cuda_attention_plan(const seo_tensor *out, int64_t head_count, float scale,
+                                const seo_attention_mask *mask,
+                                const seo_attention_dropout *dropout, int32_t tile,
+                                attention_shape *shape);
+/* Queues what reports, at the next sync, spans that do not tile. */
+seo_err seo_cuda_attention_check(seo_device *dev, const seo_attention_mask *mask);
+/* The variant for this problem. */
+int seo_cuda_attention_kind(const seo_attention_mask *mask, const seo_attention_dropout *dropout,
+                            bool aligned);
 /* True when rows of this width at this address can be moved in pieces of 16 bytes. */
 bool seo_cuda_attention_aligned(const seo_tensor *x, int64_t width);
 

@@ -44,28 +44,37 @@ __global__ void __launch_bounds__(DELTA_THREADS)
     if (in && lane == 0) delta[(sequence * s.heads + head) * s.positions + position] = sum;
 }
 
+/* What both kernels read, and what they write. */
+struct bwd_tensors {
+    bf16 *dqkv;
+    const bf16 *dout, *qkv;
+    const float *lse, *delta;
+};
+
 /* ---- keys and values ---- */
 
-template <int D, bool ALIGNED> struct keys_tile {
+template <int D, bool ALIGNED, int KIND> struct keys_tile {
     static const int WARPS = 4, THREADS = WARPS * WARP, KEYS = 16 * WARPS;
-    static const int STEP = D == 64 ? 16 : 32;    /* 16 where registers are scarce */
+    /* 16 where registers are scarce. */
+    static const int STEP = D == 64 || (D == 32 && KIND == ATTENTION_MASKED) ? 16 : 32;
     static const int QUERIES = D <= 64 ? 64 : 32; /* in one stage of shared memory; two stages */
     static const int STAGE = 2 * QUERIES * D;     /* queries, then the gradients of their outputs */
     static const int OWN = own_rows<D>::IN_REGISTERS ? 0 : 2 * KEYS * D;
     static const int SMEM_BYTES =
         (2 * STAGE + OWN) * (int)sizeof(bf16) + 2 * 2 * QUERIES * (int)sizeof(float);
     /* That fit on a multiprocessor. */
-    static const int BLOCKS = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
+    static const int MOST = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
+    static const int BLOCKS = KIND == ATTENTION_DROPPED ? 2 : MOST;
 };
 
 /* Queries [first, first + QUERIES), the gradients of their outputs, and their lse and delta into
  * the stage that is theirs. `statistic`: of query 0, of the kind that this thread brings, lse or
  * delta. What is beyond the last position is 0 and adds nothing. */
-template <int D, bool ALIGNED>
+template <int D, bool ALIGNED, int KIND>
 SEO_DEVICE void stage_queries(bf16 *stages, float *statistics, const head_rows<const bf16> &q,
                               const head_rows<const bf16> &dout, const float *statistic,
                               int32_t first, const attention_shape &s) {
-    typedef keys_tile<D, ALIGNED> tile;
+    typedef keys_tile<D, ALIGNED, KIND> tile;
     const int QUERIES = tile::QUERIES, turn = first / QUERIES % 2, i = (int)threadIdx.x;
     bf16 *stage = stages + turn * tile::STAGE;
     stage_rows<D, QUERIES, tile::THREADS, ALIGNED, 1>(stage, q, first, s);
@@ -88,6 +97,19 @@ SEO_DEVICE void hide_queries(float (&scores)[1][STEP / 8][4], int32_t key, int32
     }
 }
 
+/* The same where the query is too far behind the key as well. `distance`: of the lane's first query
+ * from its first key. */
+template <int STEP>
+SEO_DEVICE void hide_far_queries(float (&scores)[1][STEP / 8][4], int32_t distance,
+                                 int32_t window) {
+#pragma unroll
+    for (int i = 0; i < STEP / 8 * 4; i++) {
+        /* Below 0, a huge number: the key comes after the query. */
+        const uint32_t own = (uint32_t)(distance + i / 4 * 8 + i % 2 - i % 4 / 2 * 8);
+        if (own >= (uint32_t)window) scores[0][i / 4][i % 4] = -INFINITY;
+    }
+}
+
 /* Scores become probabilities, and the gradients of probabilities those of scores (without their
  * scale): keys by queries, so that lse and delta belong to columns. */
 template <int STEP>
@@ -107,37 +129,63 @@ SEO_DEVICE void differentiate_columns(float (&scores)[1][STEP / 8][4],
     }
 }
 
-/* A block owns 64 keys of a head, a warp 16 of them, and walks over the queries that see them in
- * ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way.
- * Scores are computed keys by queries: then probabilities and gradients of scores are, packed, the
- * fragments that the products with dout and with the queries want, and never leave registers.
- *
- * Sums: the tensor cores', 16 queries at a time, in ascending order.
- * Shared bytes: D 32: 17,408; 64: 33,792; 96: 49,664; 128: 66,048. Registers, at most: 128, 168,
- * 255, 255; not ALIGNED 255.
- * Bound: flops, 8 D for each visible pair of query and key. */
-template <int D, bool ALIGNED>
-__global__ void __launch_bounds__(keys_tile<D, ALIGNED>::THREADS, keys_tile<D, ALIGNED>::BLOCKS)
-    attention_bwd_keys_kernel(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse,
-                              const float *delta, attention_shape s) {
-    typedef keys_tile<D, ALIGNED> tile;
+/* Where the queries end that see one of these keys. */
+template <int KIND>
+SEO_DEVICE int32_t queries_end(const attention_rows &rows, const attention_shape &s) {
+    if (KIND == ATTENTION_PLAIN || !s.causal) return s.positions;
+    return min(s.positions, rows.end - 1 + s.window);
+}
+
+/* The same of a warp's 16 keys. */
+template <int KIND>
+SEO_DEVICE int32_t queries_seen(const attention_rows &rows, int32_t warp_first,
+                                const attention_shape &s) {
+    if (KIND != ATTENTION_PLAIN && warp_first >= rows.end) return 0;
+    const int32_t end = queries_end<KIND>(rows, s);
+    if (KIND == ATTENTION_PLAIN || !s.causal) return end;
+    return min(end, warp_first + 15 + s.window);
+}
+
+/* Hides, in the step of queries at `query`, what those from `query` on do not see of the warp's 16
+ * keys. */
+template <int KIND, int STEP>
+SEO_DEVICE void hide_from_queries(float (&scores)[1][STEP / 8][4], int32_t query,
+                                  int32_t warp_first, const attention_shape &s) {
+    if (!s.causal) return;
+    if constexpr (KIND == ATTENTION_PLAIN) {
+        if (query >= warp_first + 16) return;
+        hide_queries<STEP>(scores, warp_first + lane_row(), query + lane_column());
+    } else {
+        const int32_t distance = query - warp_first;
+        if (distance >= 16 && distance + STEP <= s.window) return;
+        hide_far_queries<STEP>(scores, distance + lane_column() - lane_row(), s.window);
+    }
+}
+
+/* The keys of a tile that belong to one part. `s` has the part's positions, `whole` the sequence's.
+ */
+template <int D, bool ALIGNED, int KIND>
+SEO_DEVICE void differentiate_keys(const bwd_tensors &x, const attention_shape &whole,
+                                   const attention_shape &s, const attention_rows &rows) {
+    typedef keys_tile<D, ALIGNED, KIND> tile;
     const int STEP = tile::STEP, QUERIES = tile::QUERIES, STAGE = tile::STAGE;
     SEO_DYN_SMEM(smem);
     bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
     float *statistics = (float *)(own + tile::OWN);
-    const attention_place place = place_of_block(s);
-    const int32_t first = place.rank * tile::KEYS;
+    const int32_t first = rows.first, ld = 3 * s.channels;
     const int own_row = (int)(threadIdx.x / WARP) * 16;
     const int32_t warp_first = first + own_row;
-    const head_rows<const bf16> q = rows_of_head(qkv, 3 * s.channels, s, place.pair, 0),
-                                k = rows_of_head(qkv, 3 * s.channels, s, place.pair, 1),
-                                g = rows_of_head(dout, s.channels, s, place.pair, 0);
-    const float *statistic =
-        (threadIdx.x < QUERIES ? lse : delta) + (int64_t)place.pair * s.positions;
-    const int32_t begin = s.causal ? first : 0;
-    /* The first step with queries that see a key of the warp. */
+    const head_rows<const bf16> q = rows_of_part(x.qkv, ld, whole, rows, 0),
+                                k = rows_of_part(x.qkv, ld, whole, rows, 1),
+                                g = rows_of_part(x.dout, s.channels, whole, rows, 0);
+    const float *statistic = (threadIdx.x < QUERIES ? x.lse : x.delta) +
+                             (int64_t)rows.pair * whole.positions + rows.begin;
+    const int32_t begin = s.causal ? first / QUERIES * QUERIES : 0;
+    /* The steps with queries that see a key of the warp: from the first to the last one's end. */
     const int32_t sees = s.causal ? warp_first / STEP * STEP : 0;
-    stage_queries<D, ALIGNED>(stages, statistics, q, g, statistic, begin, s);
+    const int32_t seen = queries_seen<KIND>(rows, warp_first, s);
+    const head_drops drops = drops_of_part<KIND>(whole, rows);
+    stage_queries<D, ALIGNED, KIND>(stages, statistics, q, g, statistic, begin, s);
     uint32_t keys[1][own_rows<D>::KEPT][4], values[1][own_rows<D>::KEPT][4];
     if constexpr (own_rows<D>::IN_REGISTERS) {
         load_fragments<1, D, ALIGNED>(keys, k, warp_first, s);
@@ -148,49 +196,78 @@ __global__ void __launch_bounds__(keys_tile<D, ALIGNED>::THREADS, keys_tile<D, A
     ptx_cp_async_commit();
 
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
-    for (int32_t start = begin; start < s.positions; start += QUERIES) {
+    for (int32_t start = begin; start < queries_end<KIND>(rows, s); start += QUERIES) {
         const int turn = start / QUERIES % 2;
         const uint32_t queries = ptx_smem(stages + turn * STAGE);
         const float *lses = statistics + turn * 2 * QUERIES;
         ptx_cp_async_wait<0>();
         /* This stage has come, and everyone has left the one that is filled next. */
         __syncthreads();
-        if (start + QUERIES < s.positions) {
-            stage_queries<D, ALIGNED>(stages, statistics, q, g, statistic, start + QUERIES, s);
+        if (start + QUERIES < queries_end<KIND>(rows, s)) {
+            stage_queries<D, ALIGNED, KIND>(stages, statistics, q, g, statistic, start + QUERIES,
+                                            s);
         }
         ptx_cp_async_commit();
 #pragma unroll 1
-        for (int32_t query = max(start, sees); query < min(start + QUERIES, s.positions);
-             query += STEP) {
+        for (int32_t query = max(start, sees); query < min(start + QUERIES, seen); query += STEP) {
             const int row = QUERIES == STEP ? 0 : query % QUERIES;
             float p[1][STEP / 8][4], ds[1][STEP / 8][4];
             multiply_rows<1, STEP, D>(p, keys, ptx_smem(own), own_row, queries, row);
             multiply_rows<1, STEP, D>(ds, values, ptx_smem(own + tile::OWN / 2), own_row,
                                       queries + QUERIES * D * 2, row);
-            if (s.causal && query < warp_first + 16) {
-                hide_queries<STEP>(p, warp_first + lane_row(), query + lane_column());
+            hide_from_queries<KIND, STEP>(p, query, warp_first, s);
+            uint32_t kept = 0;
+            if constexpr (KIND == ATTENTION_DROPPED) {
+                kept = kept_of_keys<STEP>(drops, query, warp_first);
+                drop_rest<1, STEP>(ds, kept, s.drops.scale);
             }
             differentiate_columns<STEP>(p, ds, lses + row, lses + QUERIES + row, s.log2_scale);
+            if (KIND == ATTENTION_DROPPED) drop_rest<1, STEP>(p, kept, 1.0f);
             add_weighted_rows<1, STEP, D>(dv, p, queries + QUERIES * D * 2, row);
             add_weighted_rows<1, STEP, D>(dk, ds, queries, row);
             if (QUERIES == STEP) break; /* known to the compiler: there is no second step */
         }
     }
-    const head_rows<bf16> to = rows_of_head(dqkv, 3 * s.channels, s, place.pair, 1);
-    const float scales[1][2] = {{s.scale, s.scale}}, ones[1][2] = {{1.0f, 1.0f}};
-    store_rows<1, D, ALIGNED>(to, warp_first, dk, scales, s);
-    store_rows<1, D, ALIGNED>(next_part(to, s), warp_first, dv, ones, s);
+    const head_rows<bf16> to = rows_of_part(x.dqkv, ld, whole, rows, 1);
+    const int32_t stop = stored_end<KIND>(rows, s);
+    const float kept = KIND == ATTENTION_DROPPED ? s.drops.scale : 1.0f;
+    const float scales[1][2] = {{s.scale, s.scale}}, factors[1][2] = {{kept, kept}};
+    store_rows<1, D, ALIGNED>(to, warp_first, stop, dk, scales, s);
+    store_rows<1, D, ALIGNED>(next_part(to, s), warp_first, stop, dv, factors, s);
+}
+
+/* A block owns 64 keys of a head, a warp 16 of them, and walks over the queries that see them in
+ * ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way.
+ * Scores are computed keys by queries: then probabilities and gradients of scores are, packed, the
+ * fragments that the products with dout and with the queries want, and never leave registers.
+ * Unless the KIND is plain it does so for each part that has keys in the tile.
+ *
+ * Sums: the tensor cores', 16 queries at a time, in ascending order.
+ * Shared bytes: D 32: 17,408; 64: 33,792; 96: 49,664; 128: 66,048. Registers, at most: 128, 168,
+ * 255, 255; not ALIGNED, or with dropout, 255.
+ * Bound: flops, 8 D for each visible pair of query and key. */
+template <int D, bool ALIGNED, int KIND>
+__global__ void __launch_bounds__(keys_tile<D, ALIGNED, KIND>::THREADS,
+                                  keys_tile<D, ALIGNED, KIND>::BLOCKS)
+    attention_bwd_keys_kernel(bwd_tensors x, attention_shape s) {
+    const int KEYS = keys_tile<D, ALIGNED, KIND>::KEYS;
+    const attention_place place = place_of_block(s);
+    each_part<KIND>(s, place.pair, place.rank * KEYS, KEYS,
+                    [&](const attention_shape &own, const attention_rows &rows) {
+                        differentiate_keys<D, ALIGNED, KIND>(x, s, own, rows);
+                    });
 }
 
 /* ---- queries ---- */
 
-template <int D, bool ALIGNED> struct queries_tile {
+template <int D, bool ALIGNED, int KIND> struct queries_tile {
     static const int WARPS = 4, THREADS = WARPS * WARP, QUERIES = 16 * WARPS, STEP = 32;
     static const int KEYS = D <= 64 ? 64 : 32; /* in one stage of shared memory; two stages */
     static const int STAGE = 2 * KEYS * D;     /* keys, then values */
     static const int OWN = own_rows<D>::IN_REGISTERS ? 0 : 2 * QUERIES * D;
     static const int SMEM_BYTES = (2 * STAGE + OWN) * (int)sizeof(bf16);
-    static const int BLOCKS = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3; /* on a multiprocessor */
+    static const int MOST = D > 64 || !ALIGNED ? 2 : D <= 32 ? 4 : 3;
+    static const int BLOCKS = KIND == ATTENTION_DROPPED ? 2 : MOST; /* on a multiprocessor */
 };
 
 /* As differentiate_columns, queries by keys: lse (times log2 e) and delta belong to rows. */
@@ -206,33 +283,39 @@ SEO_DEVICE void differentiate_rows(float (&scores)[1][STEP / 8][4],
     }
 }
 
-/* A block owns 64 queries of a head, a warp 16 of them, and walks over the keys that
- * they see in ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is
- * on its way.
- *
- * Sums: the tensor cores', 16 keys at a time, in ascending order.
- * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536. Registers, at most: 128, 168,
- * 255, 255; not ALIGNED 255.
- * Bound: flops, 6 D for each visible pair of query and key. */
-template <int D, bool ALIGNED>
-__global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
-                                  queries_tile<D, ALIGNED>::BLOCKS)
-    attention_bwd_queries_kernel(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse,
-                                 const float *delta, attention_shape s) {
-    typedef queries_tile<D, ALIGNED> tile;
+/* lse (times log2 e) and delta of the lane's two rows, 0 beyond the last one; `at`: of row 0. */
+SEO_DEVICE void load_statistics(float (&log2_lse)[2], float (&delta)[2], const bwd_tensors &x,
+                                int64_t at, int32_t row, int32_t positions) {
+#pragma unroll
+    for (int i = 0; i < 2; i++, row += 8) {
+        log2_lse[i] = row < positions ? x.lse[at + row] * LOG2_E : 0.0f;
+        delta[i] = row < positions ? x.delta[at + row] : 0.0f;
+    }
+}
+
+/* The queries of a tile that belong to one part. `s` has the part's positions, `whole` the
+ * sequence's. */
+template <int D, bool ALIGNED, int KIND>
+SEO_DEVICE void differentiate_queries(const bwd_tensors &x, const attention_shape &whole,
+                                      const attention_shape &s, const attention_rows &rows) {
+    typedef queries_tile<D, ALIGNED, KIND> tile;
     const int STEP = tile::STEP, KEYS = tile::KEYS, STAGE = tile::STAGE;
     SEO_DYN_SMEM(smem);
     bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
-    const attention_place place = place_of_block(s);
-    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * tile::QUERIES;
-    const int32_t end = s.causal ? min(first + tile::QUERIES, s.positions) : s.positions;
+    const bool plain = KIND == ATTENTION_PLAIN;
+    const int32_t first = rows.first, end = s.causal ? rows.end : s.positions;
     const int own_row = (int)(threadIdx.x / WARP) * 16;
     const int32_t warp_first = first + own_row;
-    const int32_t seen = s.causal ? min(end, warp_first + 16) : end;
-    const head_rows<const bf16> q = rows_of_head(qkv, 3 * s.channels, s, place.pair, 0),
-                                k = rows_of_head(qkv, 3 * s.channels, s, place.pair, 1),
-                                g = rows_of_head(dout, s.channels, s, place.pair, 0);
-    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages, k, 0, s);
+    int32_t seen = s.causal ? min(end, warp_first + 16) : end;
+    if (!plain && warp_first >= rows.end) seen = 0;
+    const int32_t begin = first_key<KIND>(first, KEYS, s);
+    const int32_t sees = first_key<KIND>(warp_first, STEP, s);
+    const int32_t ld = 3 * s.channels;
+    const head_rows<const bf16> q = rows_of_part(x.qkv, ld, whole, rows, 0),
+                                k = rows_of_part(x.qkv, ld, whole, rows, 1),
+                                g = rows_of_part(x.dout, s.channels, whole, rows, 0);
+    const head_drops drops = drops_of_part<KIND>(whole, rows);
+    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + begin / KEYS % 2 * STAGE, k, begin, s);
     uint32_t queries[1][own_rows<D>::KEPT][4], gradients[1][own_rows<D>::KEPT][4];
     if constexpr (own_rows<D>::IN_REGISTERS) {
         load_fragments<1, D, ALIGNED>(queries, q, warp_first, s);
@@ -244,15 +327,10 @@ __global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
     ptx_cp_async_commit();
 
     float log2_lse[2], deltas[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        int32_t row = warp_first + lane_row() + i * 8;
-        int64_t at = (int64_t)place.pair * s.positions + row;
-        log2_lse[i] = row < s.positions ? lse[at] * LOG2_E : 0.0f;
-        deltas[i] = row < s.positions ? delta[at] : 0.0f;
-    }
+    load_statistics(log2_lse, deltas, x, (int64_t)rows.pair * whole.positions + rows.begin,
+                    warp_first + lane_row(), s.positions);
     float dq[1][D / 8][4] = {};
-    for (int32_t start = 0; start < end; start += KEYS) {
+    for (int32_t start = begin; start < end; start += KEYS) {
         const int turn = start / KEYS % 2;
         const uint32_t keys = ptx_smem(stages + turn * STAGE), values = keys + KEYS * D * 2;
         ptx_cp_async_wait<0>();
@@ -264,14 +342,16 @@ __global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
         }
         ptx_cp_async_commit();
 #pragma unroll 1
-        for (int32_t key = start; key < min(start + KEYS, seen); key += STEP) {
+        for (int32_t key = max(start, sees); key < min(start + KEYS, seen); key += STEP) {
             const int row = KEYS == STEP ? 0 : key % KEYS;
             float p[1][STEP / 8][4], ds[1][STEP / 8][4];
             multiply_rows<1, STEP, D>(p, queries, ptx_smem(own), own_row, keys, row);
             multiply_rows<1, STEP, D>(ds, gradients, ptx_smem(own + tile::OWN / 2), own_row, values,
                                       row);
-            if (key + STEP > s.positions || (s.causal && key + STEP - 1 > warp_first)) {
-                hide_keys<1, STEP>(p, warp_first + lane_row(), key + lane_column(), s);
+            hide_unseen<KIND, 1, STEP>(p, warp_first, key, s);
+            if constexpr (KIND == ATTENTION_DROPPED) {
+                const uint32_t kept = kept_of_queries<1, STEP>(drops, warp_first, key);
+                drop_rest<1, STEP>(ds, kept, s.drops.scale);
             }
             differentiate_rows<STEP>(p, ds, log2_lse, deltas, s.log2_scale);
             add_weighted_rows<1, STEP, D>(dq, ds, keys, row);
@@ -279,8 +359,30 @@ __global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
         }
     }
     const float scales[1][2] = {{s.scale, s.scale}};
-    store_rows<1, D, ALIGNED>(rows_of_head(dqkv, 3 * s.channels, s, place.pair, 0), warp_first, dq,
-                              scales, s);
+    store_rows<1, D, ALIGNED>(rows_of_part(x.dqkv, ld, whole, rows, 0), warp_first,
+                              stored_end<KIND>(rows, s), dq, scales, s);
+}
+
+/* A block owns 64 queries of a head, a warp 16 of them, and walks over the keys that
+ * they see in ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is
+ * on its way.
+ * Unless the KIND is plain it does so for each part that has queries in the tile.
+ *
+ * Sums: the tensor cores', 16 keys at a time, in ascending order.
+ * Shared bytes: D 32: 16,384; 64: 32,768; 96: 49,152; 128: 65,536. Registers, at most: 128, 168,
+ * 255, 255; not ALIGNED, or with dropout, 255.
+ * Bound: flops, 6 D for each visible pair of query and key. */
+template <int D, bool ALIGNED, int KIND>
+__global__ void __launch_bounds__(queries_tile<D, ALIGNED, KIND>::THREADS,
+                                  queries_tile<D, ALIGNED, KIND>::BLOCKS)
+    attention_bwd_queries_kernel(bwd_tensors x, attention_shape s) {
+    const int QUERIES = queries_tile<D, ALIGNED, KIND>::QUERIES;
+    const attention_place place = place_of_block(s);
+    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * QUERIES;
+    each_part<KIND>(s, place.pair, first, QUERIES,
+                    [&](const attention_shape &own, const attention_rows &rows) {
+                        differentiate_queries<D, ALIGNED, KIND>(x, s, own, rows);
+                    });
 }
 
 /* ---- host ---- */
@@ -288,7 +390,7 @@ __global__ void __launch_bounds__(queries_tile<D, ALIGNED>::THREADS,
 template <class S, int LANES, bool ALIGNED>
 static seo_err compute_delta(seo_device *dev, const seo_attention_bwd_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal,
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, &a->mask, &a->dropout,
                                           DELTA_THREADS / LANES, &s);
     if (err != SEO_OK) return err;
     const int64_t items = (int64_t)s.pairs * s.positions, each = DELTA_THREADS / LANES;
@@ -300,56 +402,65 @@ static seo_err compute_delta(seo_device *dev, const seo_attention_bwd_args *a) {
                           "attention_bwd: delta");
 }
 
-typedef void bwd_kernel(bf16 *, const bf16 *, const bf16 *, const float *, const float *,
-                        attention_shape);
 struct bwd_part {
-    bwd_kernel *kernel;
+    void (*kernel)(bwd_tensors, attention_shape);
     int32_t rows, threads, smem_bytes; /* of a block */
 };
 struct bwd_variant {
     int32_t width; /* of the heads it is for, at most */
     bool aligned;
+    int kind;
     seo_err (*delta)(seo_device *, const seo_attention_bwd_args *);
     bwd_part keys, queries;
 };
-#define VARIANT(D, aligned, lanes)                                                                 \
+#define VARIANT(D, aligned, kind, lanes)                                                           \
     {                                                                                              \
-        D, aligned, compute_delta<bf16, lanes, aligned>,                                           \
-            {attention_bwd_keys_kernel<D, aligned>, keys_tile<D, aligned>::KEYS,                   \
-             keys_tile<D, aligned>::THREADS, keys_tile<D, aligned>::SMEM_BYTES},                   \
-            {attention_bwd_queries_kernel<D, aligned>, queries_tile<D, aligned>::QUERIES,          \
-             queries_tile<D, aligned>::THREADS, queries_tile<D, aligned>::SMEM_BYTES},             \
+        D, aligned, kind, compute_delta<bf16, lanes, aligned>,                                     \
+            {attention_bwd_keys_kernel<D, aligned, kind>, keys_tile<D, aligned, kind>::KEYS,       \
+             keys_tile<D, aligned, kind>::THREADS, keys_tile<D, aligned, kind>::SMEM_BYTES},       \
+            {attention_bwd_queries_kernel<D, aligned, kind>,                                       \
+             queries_tile<D, aligned, kind>::QUERIES, queries_tile<D, aligned, kind>::THREADS,     \
+             queries_tile<D, aligned, kind>::SMEM_BYTES},                                          \
     }
+#define ALIGNED_VARIANTS(kind)                                                                     \
+    VARIANT(32, true, kind, 4), VARIANT(64, true, kind, 8), VARIANT(96, true, kind, 16),           \
+        VARIANT(128, true, kind, 16)
+#define OTHER_VARIANTS(kind)                                                                       \
+    VARIANT(32, false, kind, 32), VARIANT(64, false, kind, 32), VARIANT(128, false, kind, 32)
+/* Of what fits, the first is the narrowest. */
 static const bwd_variant VARIANTS[] = {
-    VARIANT(32, true, 4),   VARIANT(64, true, 8),   VARIANT(96, true, 16),  VARIANT(128, true, 16),
-    VARIANT(32, false, 32), VARIANT(64, false, 32), VARIANT(128, false, 32)};
+    ALIGNED_VARIANTS(ATTENTION_PLAIN), ALIGNED_VARIANTS(ATTENTION_MASKED),
+    ALIGNED_VARIANTS(ATTENTION_DROPPED), OTHER_VARIANTS(ATTENTION_PLAIN),
+    OTHER_VARIANTS(ATTENTION_DROPPED)};
 #undef VARIANT
+#undef ALIGNED_VARIANTS
+#undef OTHER_VARIANTS
 
 static seo_err launch_part(seo_device *dev, const seo_attention_bwd_args *a, const bwd_part *part,
                            const char *what) {
     attention_shape s;
-    seo_err err =
-        seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal, part->rows, &s);
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, &a->mask, &a->dropout,
+                                          part->rows, &s);
     if (err != SEO_OK) return err;
+    const bwd_tensors x = {(bf16 *)a->dqkv.data, (const bf16 *)a->dout.data,
+                           (const bf16 *)a->qkv.data, (const float *)a->lse.data,
+                           (const float *)a->delta.data};
     const seo_grid grid = {dim3(s.pairs * (uint32_t)s.tiles), dim3((uint32_t)part->threads),
                            (size_t)part->smem_bytes, seo_cuda_of(dev)->stream};
-    return seo_cuda_check(seo_launch(grid, part->kernel, (bf16 *)a->dqkv.data,
-                                     (const bf16 *)a->dout.data, (const bf16 *)a->qkv.data,
-                                     (const float *)a->lse.data, (const float *)a->delta.data, s),
-                          what);
+    return seo_cuda_check(seo_launch(grid, part->kernel, x, s), what);
 }
 
 seo_err seo_cuda_attention_bwd(seo_device *dev, const seo_attention_bwd_args *a) {
-    const seo_err plain = seo_cuda_attention_plain(&a->mask, &a->dropout);
-    if (plain != SEO_OK) return plain;
     const int64_t width = a->out.dims[2] / a->head_count;
     const bool f32 = a->out.dtype == SEO_DTYPE_F32;
     bool aligned = true;
     const seo_tensor *const moved[] = {&a->dqkv, &a->dout, &a->out, &a->qkv};
     for (const seo_tensor *x : moved) aligned = aligned && seo_cuda_attention_aligned(x, width);
-    const bwd_variant *v = VARIANTS, *end = v + sizeof(VARIANTS) / sizeof(*VARIANTS);
-    while (v + 1 < end && (v->width < width || v->aligned != aligned)) v++;
+    const int kind = seo_cuda_attention_kind(&a->mask, &a->dropout, aligned);
+    const bwd_variant *v = VARIANTS, *last = v + sizeof(VARIANTS) / sizeof(*VARIANTS) - 1;
+    while (v < last && (v->width < width || v->aligned != aligned || v->kind != kind)) v++;
     seo_err err = f32 ? compute_delta<float, WARP, false>(dev, a) : v->delta(dev, a);
+    if (err == SEO_OK) err = seo_cuda_attention_check(dev, &a->mask);
     if (err != SEO_OK) return err;
     if (f32) return seo_cuda_attention_bwd_f32(dev, a);
     err = launch_part(dev, a, &v->keys, "attention_bwd: keys and values");

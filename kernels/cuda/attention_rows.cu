@@ -15,6 +15,9 @@ template <class S> struct row_problem {
     int64_t q_ld, k_ld, out_ld;
     int64_t q_sequence, k_sequence, out_sequence;
     int64_t queries, keys, ahead;
+    int64_t window; /* keys that a causal query sees at most */
+    const int32_t *spans;
+    attention_drops drops;
     int32_t heads, width;
     float scale;
     bool causal;
@@ -58,17 +61,17 @@ struct row_state {
 };
 
 /* Takes in up to 32 keys, one a lane; then, one after the other, their values. `weights` is the
- * warp's own memory for 32 numbers. */
+ * warp's own memory for 32 numbers, `factor` what dropout makes of the lane's probability. */
 template <class S>
 SEO_DEVICE void attend_keys(row_state &state, const float *q, const S *k, const S *v, int64_t ld,
-                            int count, int width, float scale, float *weights) {
+                            int count, int width, float scale, float factor, float *weights) {
     const int lane = (int)(threadIdx.x % WARP);
     float score = lane < count ? row_product(q, k + lane * ld, width) * scale : -INFINITY;
     const float top = fmaxf(state.top, warp_max(score)), share = expf(state.top - top);
     const float p = expf(score - top);
     state.top = top;
     state.sum = state.sum * share + warp_sum(p);
-    weights[lane] = p;
+    weights[lane] = p * factor;
     __syncwarp();
 #pragma unroll
     for (int e = 0; e < SPREAD; e++) state.out[e] *= share;
@@ -93,16 +96,29 @@ __global__ void __launch_bounds__(THREADS) attention_rows_kernel(row_problem<S> 
     const int warp = (int)(threadIdx.x / WARP), lane = (int)(threadIdx.x % WARP);
     const int64_t query = blockIdx.x % p.queries, pair = blockIdx.x / p.queries;
     const int64_t sequence = pair / p.heads, column = pair % p.heads * p.width;
-    const int64_t seen = p.causal ? p.ahead + query + 1 : p.keys;
+    int64_t from = 0, to = p.keys;
+    if (p.spans) {
+        const attention_part part =
+            part_of(p.spans, sequence * p.queries + query, (int32_t)query, (int32_t)p.queries);
+        from = part.begin;
+        to = part.end;
+    }
+    if (p.causal) {
+        to = min(to, p.ahead + query + 1);
+        from = max(from, p.ahead + query + 1 - p.window);
+    }
+    const head_drops drops = drops_of_head(p.drops, (uint32_t)pair, p.heads, (int32_t)p.queries, 0);
     const S *k = p.k + sequence * p.k_sequence + column;
     const S *v = p.v + sequence * p.k_sequence + column;
     row_state state = {-INFINITY, 0.0f, {}};
     if (warp == 0) share_row(q, p.q + sequence * p.q_sequence + query * p.q_ld + column, p.width);
     __syncthreads();
-    for (int64_t key = warp * WARP; key < seen; key += WARPS * WARP) {
-        const int count = (int)min(seen - key, (int64_t)WARP);
+    for (int64_t key = from + warp * WARP; key < to; key += WARPS * WARP) {
+        const int count = (int)min(to - key, (int64_t)WARP);
+        const float factor =
+            drop_factor(drops, p.drops.scale, (int32_t)query, (int32_t)(key + lane));
         attend_keys(state, q, k + key * p.k_ld, v + key * p.k_ld, p.k_ld, count, p.width, p.scale,
-                    weights + warp * WARP);
+                    factor, weights + warp * WARP);
     }
     if (lane == 0) {
         tops[warp] = state.top;
@@ -151,16 +167,21 @@ __global__ void __launch_bounds__(THREADS)
     share_row(own.first, q.data + query * q.ld, s.width);
     share_row(own.second, g.data + query * g.ld, s.width);
     __syncwarp();
-    const int64_t seen = s.causal ? query + 1 : s.positions;
-    for (int64_t start = 0; start < seen; start += WARP) {
+    const attention_part part =
+        part_of(s.spans, pair / s.heads * s.positions + query, (int32_t)query, s.positions);
+    const int64_t begin = s.causal ? max((int64_t)part.begin, query + 1 - s.window) : part.begin;
+    const int64_t end = s.causal ? query + 1 : part.end;
+    const head_drops drops = drops_of_head(s.drops, (uint32_t)pair, s.heads, s.positions, 0);
+    for (int64_t start = begin; start < end; start += WARP) {
         const float *k = q.data + start * q.ld + s.channels, *v = k + s.channels;
-        if (start + lane < seen) {
+        if (start + lane < end) {
             float score = row_product(own.first, k + lane * (int64_t)q.ld, s.width) * s.scale;
             float dp = row_product(own.second, v + lane * (int64_t)q.ld, s.width);
+            dp *= drop_factor(drops, s.drops.scale, (int32_t)query, (int32_t)start + lane);
             own.ds[lane] = expf(score - lse[row]) * (dp - delta[row]);
         }
         __syncwarp();
-        for (int j = 0; j < WARP && start + j < seen; j++) {
+        for (int j = 0; j < WARP && start + j < end; j++) {
             float x[SPREAD];
             load_row(x, k + j * (int64_t)q.ld, s.width);
             add_row(dq, own.ds[j], x);
@@ -188,17 +209,23 @@ __global__ void __launch_bounds__(THREADS)
     share_row(own.first, q.data + key * q.ld + s.channels, s.width);
     share_row(own.second, q.data + key * q.ld + 2 * (int64_t)s.channels, s.width);
     __syncwarp();
-    for (int64_t start = s.causal ? key : 0; start < s.positions; start += WARP) {
+    const attention_part part =
+        part_of(s.spans, pair / s.heads * s.positions + key, (int32_t)key, s.positions);
+    const int64_t begin = s.causal ? key : part.begin;
+    const int64_t end = s.causal ? min((int64_t)part.end, key + s.window) : part.end;
+    const head_drops drops = drops_of_head(s.drops, (uint32_t)pair, s.heads, s.positions, 0);
+    for (int64_t start = begin; start < end; start += WARP) {
         const int64_t query = start + lane;
-        if (query < s.positions) {
+        if (query < end) {
             float score = row_product(own.first, q.data + query * q.ld, s.width) * s.scale;
             float dp = row_product(own.second, g.data + query * g.ld, s.width);
             float p = expf(score - lse[first + query]);
-            own.p[lane] = p;
-            own.ds[lane] = p * (dp - delta[first + query]);
+            float factor = drop_factor(drops, s.drops.scale, (int32_t)query, (int32_t)key);
+            own.p[lane] = p * factor;
+            own.ds[lane] = p * (dp * factor - delta[first + query]);
         }
         __syncwarp();
-        for (int j = 0; j < WARP && start + j < s.positions; j++) {
+        for (int j = 0; j < WARP && start + j < end; j++) {
             float x[SPREAD];
             load_row(x, g.data + (start + j) * g.ld, s.width);
             add_row(dv, own.p[j], x);
@@ -236,7 +263,8 @@ template <class S> static seo_err attend(seo_device *dev, const row_problem<S> &
 
 seo_err seo_cuda_attention_fwd_f32(seo_device *dev, const seo_attention_fwd_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal, 1, &s);
+    seo_err err =
+        seo_cuda_attention_plan(&a->out, a->head_count, a->scale, &a->mask, &a->dropout, 1, &s);
     if (err != SEO_OK) return err;
     const float *qkv = (const float *)a->qkv.data;
     const int64_t channels = s.channels, positions = s.positions;
@@ -255,12 +283,16 @@ seo_err seo_cuda_attention_fwd_f32(seo_device *dev, const seo_attention_fwd_args
     p.width = s.width;
     p.scale = s.scale;
     p.causal = s.causal;
+    p.window = s.window;
+    p.spans = s.spans;
+    p.drops = s.drops;
     return attend(dev, p, s.pairs);
 }
 
 seo_err seo_cuda_attention_bwd_f32(seo_device *dev, const seo_attention_bwd_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, a->mask.causal, 1, &s);
+    seo_err err =
+        seo_cuda_attention_plan(&a->out, a->head_count, a->scale, &a->mask, &a->dropout, 1, &s);
     if (err != SEO_OK) return err;
     const int64_t rows = (int64_t)s.pairs * s.positions;
     const seo_grid grid = {dim3((uint32_t)((rows + WARPS - 1) / WARPS)), dim3(THREADS), 0,
@@ -278,7 +310,10 @@ seo_err seo_cuda_attention_bwd_f32(seo_device *dev, const seo_attention_bwd_args
 
 template <class S> static seo_err cached(seo_device *dev, const seo_attention_cached_args *a) {
     attention_shape s;
-    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, true, 1, &s);
+    seo_attention_mask mask = {};
+    mask.causal = true;
+    const seo_attention_dropout none = {};
+    seo_err err = seo_cuda_attention_plan(&a->out, a->head_count, a->scale, &mask, &none, 1, &s);
     if (err != SEO_OK) return err;
     const int64_t room = a->cache_k.dims[1], channels = s.channels, count = s.positions;
     S *k = (S *)a->cache_k.data, *v = (S *)a->cache_v.data;
@@ -306,13 +341,11 @@ template <class S> static seo_err cached(seo_device *dev, const seo_attention_ca
     p.width = s.width;
     p.scale = s.scale;
     p.causal = true;
+    p.window = a->window > 0 && a->window < p.keys ? a->window : p.keys;
+    p.drops = s.drops;
     return attend(dev, p, s.pairs);
 }
 
 seo_err seo_cuda_attention_cached(seo_device *dev, const seo_attention_cached_args *a) {
-    const seo_attention_mask mask = {{}, a->window, true};
-    const seo_attention_dropout none = {};
-    const seo_err plain = seo_cuda_attention_plain(&mask, &none);
-    if (plain != SEO_OK) return plain;
     return a->out.dtype == SEO_DTYPE_F32 ? cached<float>(dev, a) : cached<bf16>(dev, a);
 }

@@ -21,6 +21,7 @@ typedef enum seo_cuda_fault {
     SEO_CUDA_FAULT_EMBEDDING_ID, /* an id outside the table */
     SEO_CUDA_FAULT_TOKEN_TYPE,   /* a token type outside its table */
     SEO_CUDA_FAULT_ROW,          /* a row's number outside the matrix */
+    SEO_CUDA_FAULT_SPANS,        /* of attention, that do not tile the sequence */
     SEO_CUDA_FAULT_TARGET        /* a target outside the vocabulary */
 } seo_cuda_fault;
 

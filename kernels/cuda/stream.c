@@ -30,6 +30,8 @@ static const char *fault_text(int32_t fault) {
         return "gather_rows, scatter_rows: an index outside the rows that is not -1";
     case SEO_CUDA_FAULT_TARGET:
         return "cross_entropy: a target outside the vocabulary that is not the ignored one";
+    case SEO_CUDA_FAULT_SPANS:
+        return "attention: mask.spans whose parts do not lie in order and tile the sequence";
     case SEO_CUDA_FAULT_NONE: break;
     }
     return "a kernel reported a fault that has no name";

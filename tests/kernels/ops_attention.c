@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "tests/kernels/attention_oracle.h"
 #include "tests/kernels/ops_tests.h"
 #include "tests/support/compare.h"
 #include "tests/support/fill.h"
@@ -19,30 +20,47 @@
 typedef struct shape {
     const char *what;
     int64_t b, t, heads, width;
-    bool causal;
+    oracle_mask mask;
 } shape;
 
 static const shape g_shapes[] = {
-    {"one of everything", 1, 1, 1, 1, true},
-    {"small, causal", 2, 5, 2, 3, true},
-    {"small, both ways", 1, 6, 3, 4, false},
-    {"over a tile, causal", 1, 67, 2, 16, true},
-    {"over a tile, both ways", 1, 67, 1, 20, false},
-    {"wide heads", 1, 9, 1, 70, true},
-    {"head size 96, both ways", 1, 66, 1, 96, false},
-    {"head size 128, causal", 1, 40, 1, 128, true},
-    {"head size 32, causal", 1, 70, 2, 32, true},
-    {"head size 64, both ways", 1, 65, 1, 64, false},
+    {"one of everything", 1, 1, 1, 1, {.causal = true}},
+    {"small, causal", 2, 5, 2, 3, {.causal = true}},
+    {"small, both ways", 1, 6, 3, 4, {.causal = false}},
+    {"over a tile, causal", 1, 67, 2, 16, {.causal = true}},
+    {"over a tile, both ways", 1, 67, 1, 20, {.causal = false}},
+    {"wide heads", 1, 9, 1, 70, {.causal = true}},
+    {"head size 96, both ways", 1, 66, 1, 96, {.causal = false}},
+    {"head size 128, causal", 1, 40, 1, 128, {.causal = true}},
+    {"head size 32, causal", 1, 70, 2, 32, {.causal = true}},
+    {"head size 64, both ways", 1, 65, 1, 64, {.causal = false}},
+    {"window of the query alone", 1, 35, 1, 8, {.causal = true, .window = 1}},
+    {"window, over tiles", 1, 135, 1, 16, {.causal = true, .window = 33}},
+    {"documents, causal", 2, 67, 1, 24, {.causal = true, .lengths = {30, 1, 3, 64}}},
+    {"documents, both ways", 2, 70, 1, 64, {.lengths = {32, 33}}},
+    {"documents with windows", 1, 70, 1, 20, {.causal = true, .window = 9, .lengths = {40, 21}}},
+    {"dropout, causal", 2, 33, 2, 8, {.causal = true, .rate = 0.3f}},
+    {"documents, dropout", 1, 66, 2, 32, {.lengths = {3, 50, 1}, .rate = 0.1f}},
+    {"all of it, wide", 1, 45, 1, 96, {true, 20, {30, 10}, 0.5f}},
 };
 
 /* Scores and probabilities of one query of one head, and the error of a score in this storage
  * type, whose products may be those of tensor cores. */
 typedef struct query {
-    int64_t b, head, i, count;
-    double *s, *p;
+    int64_t b, head, i, from, to;
+    double *s, *p, *factor; /* of keys [from, to); factor: of dropout */
     double lse, s_off;
     seo_dtype storage;
 } query;
+
+static query query_new(int64_t t, seo_dtype storage) {
+    return (query){.s = new_f64(t), .p = new_f64(t), .factor = new_f64(t), .storage = storage};
+}
+static void query_free(query *q) {
+    free(q->s);
+    free(q->p);
+    free(q->factor);
+}
 
 /* Under bf16 probabilities and their gradients are rounded before they are multiplied. */
 static double operand_round(seo_dtype storage) {
@@ -60,15 +78,19 @@ static double scale_of(const shape *s) {
     return (double)(float)(1 / sqrt((double)s->width));
 }
 
-/* Visits query number n of all B x H x T; s and p must have room for T. */
+/* Visits query number n of all B x H x T; its arrays must have room for T. */
 static void fill_query(const shape *s, const double *qkv, int64_t n, query *q) {
     q->b = n / (s->heads * s->t);
     q->head = n / s->t % s->heads;
     q->i = n % s->t;
-    q->count = s->causal ? q->i + 1 : s->t;
+    int32_t span[2];
+    oracle_span(&s->mask, q->b, q->i, s->t, span);
+    q->from = span[0];
+    q->to = s->mask.causal ? q->i + 1 : span[1];
+    if (s->mask.window > 0) q->from = seo_max_i64(q->from, q->i + 1 - s->mask.window);
     q->s_off = 0;
     double top = -INFINITY, sum = 0;
-    for (int64_t j = 0; j < q->count; j++) {
+    for (int64_t j = q->from; j < q->to; j++) {
         double dot = 0, size = 0;
         for (int64_t d = 0; d < s->width; d++) {
             const double term =
@@ -79,9 +101,11 @@ static void fill_query(const shape *s, const double *qkv, int64_t n, query *q) {
         q->s[j] = dot;
         top = fmax(top, dot);
         q->s_off = fmax(q->s_off, dot_bound(q->storage, s->width, 3, size));
+        const int64_t pair = q->b * s->heads + q->head;
+        q->factor[j] = oracle_factor(&s->mask, s->heads, s->t, pair, q->i, j);
     }
-    for (int64_t j = 0; j < q->count; j++) sum += q->p[j] = exp(q->s[j] - top);
-    for (int64_t j = 0; j < q->count; j++) q->p[j] /= sum;
+    for (int64_t j = q->from; j < q->to; j++) sum += q->p[j] = exp(q->s[j] - top);
+    for (int64_t j = q->from; j < q->to; j++) q->p[j] /= sum;
     q->lse = top + log(sum);
 }
 
@@ -89,43 +113,58 @@ static void fill_query(const shape *s, const double *qkv, int64_t n, query *q) {
  * is taken off, the exponential, and the sum of them. */
 static double p_off(const query *q, int64_t terms) {
     double largest = fabs(q->lse);
-    for (int64_t j = 0; j < q->count; j++) largest = fmax(largest, fabs(q->s[j]));
+    for (int64_t j = q->from; j < q->to; j++) largest = fmax(largest, fabs(q->s[j]));
     return 2 * q->s_off + F32_ROUND * (6 * largest + (double)terms + 8);
 }
 
 static void forward(const shape *s, seo_dtype storage, const double *qkv, double *out, double *lse,
                     double *bound) {
     const int64_t queries = s->b * s->heads * s->t, outs = queries * s->width;
-    query q = {.s = new_f64(s->t), .p = new_f64(s->t), .storage = storage};
+    query q = query_new(s->t, storage);
     for (int64_t n = 0; n < queries; n++) {
         fill_query(s, qkv, n, &q);
         lse[n] = q.lse;
-        if (bound) bound[outs + n] = p_off(&q, q.count) + 2 * F32_ROUND * fabs(q.lse);
+        if (bound) bound[outs + n] = p_off(&q, q.to - q.from) + 2 * F32_ROUND * fabs(q.lse);
         for (int64_t d = 0; d < s->width; d++) {
             double sum = 0, size = 0;
-            for (int64_t j = 0; j < q.count; j++) {
+            for (int64_t j = q.from; j < q.to; j++) {
                 const double v = qkv[at_qkv(s, &q, j, 2) + d];
-                sum += q.p[j] * v;
-                size += fabs(q.p[j] * v);
+                sum += q.p[j] * q.factor[j] * v;
+                size += fabs(q.p[j] * q.factor[j] * v);
             }
             out[at_out(s, &q) + d] = sum;
             if (bound) {
-                const double off = p_off(&q, q.count) + operand_round(storage);
-                bound[at_out(s, &q) + d] =
-                    stored_bound(storage, sum, size * off + dot_bound(storage, q.count, 4, size));
+                const double off = p_off(&q, q.to - q.from) + operand_round(storage);
+                bound[at_out(s, &q) + d] = stored_bound(
+                    storage, sum, size * off + dot_bound(storage, q.to - q.from, 6, size));
             }
         }
     }
-    free(q.s);
-    free(q.p);
+    query_free(&q);
 }
 
 static seo_tensor tensor_of(float *data, int64_t a, int64_t b, int64_t c) {
     return seo_tensor_3d(data, SEO_DTYPE_F32, a, b, c);
 }
 
+/* Of the case, on the host; to be freed with mask.spans. */
+static seo_attention_mask mask_of(const shape *s) {
+    seo_attention_mask mask = {.causal = s->mask.causal, .window = s->mask.window};
+    int32_t *spans = oracle_spans(&s->mask, s->b, s->t);
+    if (spans) mask.spans = seo_tensor_3d(spans, SEO_DTYPE_I32, s->b, s->t, 2);
+    return mask;
+}
+static seo_attention_dropout dropout_of(const shape *s, int32_t place[SEO_PLACE_COUNT]) {
+    seo_attention_dropout dropout = {.key = oracle_key(), .rate = s->mask.rate};
+    oracle_place(s->t, place);
+    if (dropout.rate > 0) dropout.place = seo_tensor_1d(place, SEO_DTYPE_I32, SEO_PLACE_COUNT);
+    return dropout;
+}
+
 static void run_fwd(op_run *on, const void *input, float *out) {
     seo_attention_fwd_args a = *(const seo_attention_fwd_args *)input;
+    a.mask.spans = to_device(on, a.mask.spans);
+    a.dropout.place = to_device(on, a.dropout.place);
     a.out = poisoned_s(on, a.out);
     a.lse = poisoned(on, a.lse);
     a.qkv = to_device_s(on, a.qkv);
@@ -149,14 +188,17 @@ static void fwd_case(const shape *s, seo_dtype storage) {
     double *wide = new_f64(3 * outs), *want = new_f64(outs + lses), *bound = new_f64(outs + lses);
     fill_qkv(qkv, wide, 3 * outs, storage);
     forward(s, storage, wide, want, want + outs, bound);
+    int32_t place[SEO_PLACE_COUNT];
     const seo_attention_fwd_args a = {.out = tensor_of(NULL, s->b, s->t, c),
                                       .lse = tensor_of(NULL, s->b, s->heads, s->t),
                                       .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
-                                      .mask.causal = s->causal};
+                                      .mask = mask_of(s),
+                                      .dropout = dropout_of(s, place)};
     check_everywhere(&(op_case){s->what, run_fwd, &a, outs + lses, want, bound, .storage = storage,
                                 .work = work_of(s)});
+    free(a.mask.spans.data);
     free(qkv);
     free(wide);
     free(want);
@@ -193,45 +235,44 @@ static void backward_query(const gradient_problem *g, const double *qkv, const q
                            double *gradient, double *bound) {
     const shape *s = g->s;
     const int64_t o = at_out(s, q), from_q = at_qkv(s, q, q->i, 0);
-    const double scale = scale_of(s), off = p_off(q, q->count);
+    const double scale = scale_of(s), off = p_off(q, q->to - q->from);
     double delta = 0, delta_size = 0;
     for (int64_t d = 0; d < s->width; d++) {
         delta += g->dout[o + d] * g->out[o + d];
         delta_size += fabs(g->dout[o + d] * g->out[o + d]);
     }
-    for (int64_t j = 0; j < q->count; j++) {
+    for (int64_t j = q->from; j < q->to; j++) {
         const int64_t k = at_qkv(s, q, j, 1), v = at_qkv(s, q, j, 2);
         double dp = 0, dp_size = 0;
         for (int64_t d = 0; d < s->width; d++) {
-            dp += g->dout[o + d] * qkv[v + d];
-            dp_size += fabs(g->dout[o + d] * qkv[v + d]);
+            dp += q->factor[j] * g->dout[o + d] * qkv[v + d];
+            dp_size += fabs(q->factor[j] * g->dout[o + d] * qkv[v + d]);
         }
         const double ds = q->p[j] * (dp - delta) * scale;
         const double ds_off =
             fabs(ds) * off +
-            q->p[j] * scale * dot_bound(q->storage, s->width, 4, dp_size + delta_size);
+            q->p[j] * scale * dot_bound(q->storage, s->width, 6, dp_size + delta_size);
         for (int64_t d = 0; d < s->width; d++) {
             const double grow = dot_bound(q->storage, s->t, 2, 1) + operand_round(q->storage);
             const double x_q = qkv[from_q + d], x_k = qkv[k + d], x_v = g->dout[o + d];
             gradient[from_q + d] += ds * x_k;
             gradient[k + d] += ds * x_q;
-            gradient[v + d] += q->p[j] * x_v;
+            gradient[v + d] += q->p[j] * q->factor[j] * x_v;
             bound[from_q + d] += (ds_off + fabs(ds) * grow) * fabs(x_k);
             bound[k + d] += (ds_off + fabs(ds) * grow) * fabs(x_q);
-            bound[v + d] += q->p[j] * (off + grow) * fabs(x_v);
+            bound[v + d] += q->p[j] * q->factor[j] * (off + grow + 2 * F32_ROUND) * fabs(x_v);
         }
     }
 }
 
 static void backward(const gradient_problem *g, seo_dtype storage, const double *qkv,
                      double *gradient, double *bound) {
-    query q = {.s = new_f64(g->s->t), .p = new_f64(g->s->t), .storage = storage};
+    query q = query_new(g->s->t, storage);
     for (int64_t n = 0; n < g->s->b * g->s->heads * g->s->t; n++) {
         fill_query(g->s, qkv, n, &q);
         backward_query(g, qkv, &q, gradient, bound);
     }
-    free(q.s);
-    free(q.p);
+    query_free(&q);
 }
 
 /* Twice: what is there is overwritten. */
@@ -239,6 +280,8 @@ static void run_bwd(op_run *on, const void *input, float *out) {
     seo_attention_bwd_args a = *(const seo_attention_bwd_args *)input;
     a.dqkv = poisoned_s(on, a.dqkv);
     a.delta = poisoned(on, a.delta);
+    a.mask.spans = to_device(on, a.mask.spans);
+    a.dropout.place = to_device(on, a.dropout.place);
     a.dout = to_device_s(on, a.dout);
     a.out = to_device_s(on, a.out);
     a.qkv = to_device_s(on, a.qkv);
@@ -270,6 +313,7 @@ static void bwd_case(const shape *s, seo_dtype storage) {
     memset(bound, 0, (size_t)(3 * outs) * sizeof *bound);
     backward(&g, storage, wide, want, bound);
     for (int64_t i = 0; i < 3 * outs; i++) bound[i] = stored_bound(storage, want[i], bound[i]);
+    int32_t place[SEO_PLACE_COUNT];
     const seo_attention_bwd_args a = {.dqkv = tensor_of(NULL, s->b, s->t, 3 * c),
                                       .delta = tensor_of(NULL, s->b, s->heads, s->t),
                                       .dout = tensor_of(dout, s->b, s->t, c),
@@ -278,9 +322,11 @@ static void bwd_case(const shape *s, seo_dtype storage) {
                                       .lse = tensor_of(lse, s->b, s->heads, s->t),
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
-                                      .mask.causal = s->causal};
+                                      .mask = mask_of(s),
+                                      .dropout = dropout_of(s, place)};
     check_everywhere(&(op_case){s->what, run_bwd, &a, 3 * outs, want, bound, .storage = storage,
                                 .work = work_of(s)});
+    free(a.mask.spans.data);
     free(qkv);
     free(dout);
     free(out);
@@ -321,6 +367,7 @@ static void run_cached(op_run *on, const void *input, float *out) {
             .qkv = to_device_s(on, tensor_of(rows, b_count, n, 3 * c)),
             .cached = cached,
             .head_count = whole->head_count,
+            .window = whole->mask.window,
             .scale = whole->scale};
         must(seo_attention_cached(on->dev, &a));
         to_host(on, &a.out, got);
@@ -342,7 +389,8 @@ static void cached_case(const shape *s, seo_dtype storage) {
                                       .qkv = tensor_of(qkv, s->b, s->t, 3 * c),
                                       .head_count = s->heads,
                                       .scale = (float)scale_of(s),
-                                      .mask.causal = true};
+                                      .mask.causal = true,
+                                      .mask.window = s->mask.window};
     check_everywhere(&(op_case){s->what, run_cached, &a, outs, want, bound, .storage = storage,
                                 .work = work_of(s)});
     free(qkv);
@@ -356,7 +404,8 @@ void test_attention_cached(void **state) {
     EACH_STORAGE(storage) {
         for (int i = 0; i < SEO_COUNT_OF(g_shapes); i++) {
             const shape *s = &g_shapes[i];
-            if (s->causal && fits(work_of(s))) cached_case(s, storage);
+            const bool possible = s->mask.causal && s->mask.lengths[0] == 0 && !(s->mask.rate > 0);
+            if (possible && fits(work_of(s))) cached_case(s, storage);
         }
     }
 }

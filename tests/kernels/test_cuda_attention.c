@@ -66,16 +66,47 @@ static seo_tensor tensor(seo_dtype dtype, int64_t b, int64_t t, int64_t c) {
     return x;
 }
 
+/* Masks of check_stages, one for each kind of kernel. */
+enum { POSITIONS = 200, KINDS = 3 };
+static seo_attention_mask mask_of_kind(int kind) {
+    static const int32_t ends[] = {70, 71, 199, POSITIONS};
+    seo_attention_mask mask = {.causal = kind < 2, .window = kind == 1 ? 50 : 0};
+    if (kind == 0) return mask;
+    int32_t spans[POSITIONS][2];
+    for (int t = 0, part = 0; t < POSITIONS; t++) {
+        if (t == ends[part]) part++;
+        spans[t][0] = part ? ends[part - 1] : 0;
+        spans[t][1] = ends[part];
+    }
+    mask.spans = tensor(SEO_DTYPE_I32, 1, POSITIONS, 2);
+    must(seo_device_copy_in(g_dev, mask.spans.data, spans, sizeof spans));
+    return mask;
+}
+static seo_attention_dropout dropout_of_kind(int kind) {
+    seo_attention_dropout dropout = {.rate = kind == 2 ? 0.1f : 0.0f};
+    if (kind < 2) return dropout;
+    const int32_t place[SEO_PLACE_COUNT] = {1, 2 * POSITIONS, 0};
+    dropout.place = seo_tensor_1d(NULL, SEO_DTYPE_I32, SEO_PLACE_COUNT);
+    must(seo_device_alloc(g_dev, sizeof place, &dropout.place.data));
+    must(seo_device_copy_in(g_dev, dropout.place.data, place, sizeof place));
+    return dropout;
+}
+
 /* No bank conflict, forward and backward, in heads of `d` numbers; and, under the checker, no race
  * when the stages of shared memory are filled again and again. */
-static void check_stages(int64_t d) {
-    enum { T = 200 };
+static void check_stages(int64_t d, int kind) {
+    enum { T = POSITIONS };
     const seo_tensor out = tensor(SEO_DTYPE_BF16, 1, T, d), dout = tensor(SEO_DTYPE_BF16, 1, T, d);
     const seo_tensor qkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
     const seo_tensor dqkv = tensor(SEO_DTYPE_BF16, 1, T, 3 * d);
     const seo_tensor lse = tensor(SEO_DTYPE_F32, 1, 1, T), delta = tensor(SEO_DTYPE_F32, 1, 1, T);
-    const seo_attention_fwd_args fwd = {
-        .out = out, .lse = lse, .qkv = qkv, .head_count = 1, .scale = 0.125f, .mask.causal = true};
+    const seo_attention_fwd_args fwd = {.out = out,
+                                        .lse = lse,
+                                        .qkv = qkv,
+                                        .head_count = 1,
+                                        .scale = 0.125f,
+                                        .mask = mask_of_kind(kind),
+                                        .dropout = dropout_of_kind(kind)};
     const seo_attention_bwd_args bwd = {.dqkv = dqkv,
                                         .delta = delta,
                                         .dout = dout,
@@ -84,7 +115,8 @@ static void check_stages(int64_t d) {
                                         .lse = lse,
                                         .head_count = 1,
                                         .scale = 0.125f,
-                                        .mask.causal = true};
+                                        .mask = fwd.mask,
+                                        .dropout = fwd.dropout};
     for (int i = 0; i < 2; i++) {
         simt_stats_clear();
         must(i ? seo_attention_bwd(g_dev, &bwd) : seo_attention_fwd(g_dev, &fwd));
@@ -92,14 +124,16 @@ static void check_stages(int64_t d) {
         assert_true(simt_stats_get().ldmatrix_tiles > 0);
         assert_int_equal(simt_stats_get().ldmatrix_conflicts, 0);
     }
-    const seo_tensor all[] = {out, dout, qkv, dqkv, lse, delta};
+    const seo_tensor all[] = {out, dout, qkv, dqkv, lse, delta, fwd.mask.spans, fwd.dropout.place};
     for (int i = 0; i < SEO_COUNT_OF(all); i++) seo_device_free(g_dev, all[i].data);
 }
 
 static void test_stages(void **state) {
     (void)state;
     static const int64_t widths[] = {20, 32, 50, 64, 80, 96, 100, 128};
-    for (int i = 0; i < SEO_COUNT_OF(widths); i++) check_stages(widths[i]);
+    for (int i = 0; i < SEO_COUNT_OF(widths) * KINDS; i++) {
+        check_stages(widths[i / KINDS], i % KINDS);
+    }
 }
 
 /* One new position after many, so that each warp takes keys more than once. */
