@@ -49,3 +49,16 @@ one, two = (json.load(open(path))["loss"] for path in sys.argv[1:])
 assert abs(one - two) < 1e-4 * one, (one, two)
 CHECK
 ok "$seodang" generate "$work/l2" --prompt "the king" --max-tokens 4 --seed 1
+# A task: the same bits and the same scores for one rank and two; with parameters in windows the evaluation fetches them.
+for i in $(seq 1 40); do echo "$((i % 2 == 0)) text number $i of $((i * 7 % 11))"; done | sed 's/^0 /odd\t/; s/^1 /even\t/' > "$work/labels.tsv"
+classify=(--set data.path=null --set task.kind=classify --set "task.labels=odd, even" --set "task.examples=$work/labels.tsv"
+    --set "task.held_out=$work/labels.tsv" --set eval.every=4)
+ok "${tune[@]}" "${classify[@]}" --set parallel.invariant=true --out "$work/c1"
+ok mpirun -n 2 "${tune[@]}" "${classify[@]}" --set parallel.invariant=true --out "$work/c2"
+ok "$seodang" checkpoint diff "$work/c1" "$work/c2"
+says out identical
+metrics "$work/c1/metrics.jsonl" > "$work/a"
+metrics "$work/c2/metrics.jsonl" > "$work/b"
+cmp "$work/a" "$work/b" || fail "the scores of one rank and two differ"
+grep -q eval_matthews "$work/a" || fail "no scores in the metrics"
+ok mpirun -n 2 "${tune[@]}" "${classify[@]}" --set parallel.zero=3 --out "$work/c3"

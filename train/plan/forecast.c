@@ -116,7 +116,9 @@ static void add_times(const seo_forecast_args *args, const seo_shards *shards,
     const seo_machine *d = &args->machines->device;
     const double count = args->machines->count, tokens = (double)c->train.batch_tokens;
     const double peak = args->storage == SEO_DTYPE_BF16 ? d->bf16_flops : d->f32_flops;
-    out->model_flops = 3 * (f->blocks + f->attention + f->head);
+    /* Frozen matrices need the gradient of their input alone; adapters are too narrow to count. */
+    const double products = c->model.lora_rank > 0 ? 2 : 3;
+    out->model_flops = products * (f->blocks + f->head) + 3 * f->attention;
     out->machine_flops = out->model_flops;
     if (c->parallel.recompute == SEO_RECOMPUTE_FULL) out->machine_flops += f->blocks + f->attention;
     out->compute_s = out->machine_flops * tokens / (count * peak * d->utilisation);
@@ -156,7 +158,7 @@ seo_err seo_forecast_make(const seo_forecast_args *args, seo_forecast *out) {
     const int64_t sequences = c->train.batch_tokens / c->model.seq_len / ranks;
     out->micro_batches = seo_div_up(sequences, c->train.micro_batch);
     out->parameters = seo_params_elements(&params);
-    out->checkpoint_bytes = 3 * (int64_t)sizeof(float) * out->parameters;
+    out->checkpoint_bytes = 3 * (int64_t)sizeof(float) * seo_params_trained(&params);
     const forward_flops flops = count_flops(&c->model, &params);
     add_times(args, &shards, &flops, out);
     add_costs(args, out);
