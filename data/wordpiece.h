@@ -16,8 +16,7 @@ extern "C" {
 
 /* Edges in an open hash table. Zero-initialise; free with seo_trie_free. */
 typedef struct seo_trie {
-    uint64_t *keys; /* node << 8 | byte; all ones: empty */
-    int32_t *next;
+    uint64_t *edges; /* (node << 8 | byte) << 32 | next node; all ones: empty */
     int64_t edge_count, slot_count;
     int32_t *ids; /* of each node, -1 where no piece ends */
     int64_t node_count, node_capacity;
