@@ -152,7 +152,7 @@ static void other_context(void **state) {
     run_ok(run_train(b, "base", (run_words){.sets = {"train.steps=3"}}));
     for (int i = 0; i < 2; i++) {
         seo_ckpt *base = NULL, *tuned = NULL;
-        char name[16];
+        char name[32];
         int64_t count = 0;
         snprintf(name, sizeof name, "tuned%d", i);
         run_ok(run_train(b, name,
