@@ -147,6 +147,8 @@ static const struct {
     {"kernels.matmul", "kernels.matmul=own"},
     {"device", "device=cpu"},
     {"optimizer.bias_correction", "optimizer.bias_correction=false"},
+    {"model.attention_dropout", "model.attention_dropout=0.1"},
+    {"data.document_mask", "data.document_mask=true"},
 };
 
 /* Likewise of an encoder. */
@@ -169,9 +171,7 @@ static const char *const k_single[] = {"optimizer.name",
                                        "train.spike_window",
                                        "parallel.slots",
                                        "precision",
-                                       "model.attention_dropout",
                                        "model.band",
-                                       "data.document_mask",
                                        "task.kind",
                                        "task.examples",
                                        "task.held_out",
@@ -228,6 +228,9 @@ static void check_change(const char *path, const char *base, const char *sets) {
 
 static void test_what_decides(void **state) {
     (void)state;
+    static const char ramp[] = "train.batch_ramp_tokens=1500\ntrain.batch_start_tokens=128\n";
+    check_change("train.batch_ramp_tokens", ramp, "train.batch_ramp_tokens=1400");
+    check_change("train.batch_start_tokens", ramp, "train.batch_start_tokens=256");
     for (int64_t i = 0; i < SEO_COUNT_OF(k_changes); i++) {
         check_change(k_changes[i].path, "", k_changes[i].sets);
     }

@@ -88,6 +88,16 @@ static const struct {
     {"task.examples=a.jsonl", "task.examples", "is not used by task.kind: pretrain"},
     {"task.held_out=a.jsonl", "task.held_out", "is not used by task.kind: pretrain"},
     {"task.labels=a", "task.labels", "is not used by task.kind: pretrain"},
+    {"train.batch_start_tokens=64", "train.batch_start_tokens", "is for a batch that grows"},
+    {"train.batch_ramp_tokens=1000\ntrain.batch_start_tokens=1024", "train.batch_start_tokens",
+     "is more than train.batch_tokens 512"},
+    {"train.batch_ramp_tokens=1000\ntrain.batch_start_tokens=40", "train.batch_start_tokens",
+     "a multiple of 32 tokens, one sequence; the nearest: 32 and 64"},
+    {"train.batch_ramp_tokens=1000\ntrain.batch_start_tokens=64\nparallel.invariant=true\n"
+     "parallel.slots=4\ntrain.micro_batch=1",
+     "train.batch_start_tokens", "a multiple of 128 tokens, parallel.slots x train.micro_batch"},
+    {"train.batch_ramp_tokens=1M\ntrain.batch_start_tokens=64", "train.batch_ramp_tokens",
+     "and the run has 100; give a train.batch_ramp_tokens of at most"},
     {"task.lm_weight=0.5", "task.lm_weight", "is for task.kind: classify with a decoder"},
 };
 
@@ -159,9 +169,27 @@ static void test_said(void **state) {
     }
 }
 
+/* Batches of 4 sequences of 32 tokens grow to 16: 128 tokens are in a step until 500 were seen (at
+ * 512), 256 until 1,000 (at 1,024, after 6 steps). */
+static void test_ramp(void **state) {
+    (void)state;
+    static const char ramp[] = "train.batch_ramp_tokens=1500\ntrain.batch_start_tokens=128\n";
+    char sets[256];
+    snprintf(sets, sizeof sets, "%sschedule.warmup_tokens=1000\nschedule.decay_tokens=10k", ramp);
+    read_small(sets, &g_config);
+    assert_int_equal(g_config.schedule.warmup_steps, 6);
+    /* 384 tokens until 1,500 (at 1,792, after 8), then 512: 8,208 more are 17 steps. */
+    assert_int_equal(g_config.schedule.decay_steps, 8 + 17);
+    read_small("train.batch_ramp_tokens=1500", &g_config);
+    assert_int_equal(g_config.train.batch_start_tokens, 8 * 32);
+    read_small("train.batch_ramp_tokens=1500\ntrain.micro_batch=1\nparallel.invariant=true",
+               &g_config);
+    assert_int_equal(g_config.train.batch_start_tokens, 8 * 32);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_families), cmocka_unit_test(test_items),
-        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_said)};
+        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_said), cmocka_unit_test(test_ramp)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
