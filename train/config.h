@@ -162,7 +162,7 @@ typedef struct seo_optimizer_config {
     bool master_weights; /* false: parameters in bf16 alone, rounded stochastically */
 } seo_optimizer_config;
 
-/* Amounts in tokens become whole steps, rounded up: ceil(tokens / train.batch_tokens). */
+/* Amounts in tokens become whole steps: those after which as many were seen. */
 typedef struct seo_schedule_config {
     seo_schedule_kind name;
     int64_t warmup_steps;  /* resolved from warmup_tokens when that is given */

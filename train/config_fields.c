@@ -294,9 +294,11 @@ const seo_field seo_config_fields[SEO_CONFIG_FIELDS] = {
      .offset = AT(train.batch_start_tokens),
      .decides = true,
      .unit = "tokens",
-     .otherwise = "micro_batch x seq_len, with a ramp",
+     .otherwise = "micro_batch x seq_len (x parallel.slots with invariant), with a ramp",
      .before = "0",
-     .help = "Tokens of the first optimizer steps when the batch grows."},
+     .help = "Tokens of the first optimizer steps when the batch grows. It grows by the largest "
+             "number of sequences that divides this and batch_tokens, which the number of ranks "
+             "has to divide."},
     {.path = "train.max_bad_steps",
      INT(1, 1e6),
      .offset = AT(train.max_bad_steps),
