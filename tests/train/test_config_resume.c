@@ -414,6 +414,11 @@ static const struct {
     {"roberta-base", 124697433, 50265},
     {"roberta-large", 355412057, 50265},
     {"distilbert", 66985530, 30522},
+    {"tiny-gpt1", 2197248, 2048},
+    {"tiny-gpt3", 2197632, 2048},
+    {"tiny-roberta", 2206208, 2048},
+    {"tiny-bert", 2272258, 2048},
+    {"tiny-distilbert", 2205440, 2048},
 };
 
 static void test_presets(void **state) {
