@@ -183,6 +183,12 @@ static bool fits(const seo_param *param, const seo_ckpt_tensor *there) {
 
 static void tell_layers(const seo_teacher *teacher, const seo_config *config) {
     seo_buf text = {0};
+    const seo_model_config *there = &teacher->config.model, *here = &config->model;
+    if (there->hidden_size != here->hidden_size) {
+        seo_info("init        random: the teacher is %lld wide, the student %lld",
+                 (long long)there->hidden_size, (long long)here->hidden_size);
+        return;
+    }
     for (int64_t l = 0; l < config->model.num_layers; l++) {
         int64_t layer = 0;
         if (layer_of(teacher, config, l, &layer) != SEO_OK) break;
@@ -237,8 +243,9 @@ seo_err seo_teacher_initial(const seo_teacher *teacher, const seo_config *config
     renamed.items = malloc(bytes);
     if (!renamed.items) return SEO_FAIL(SEO_ERR_MEMORY, "a table of %lld rows", (long long)bytes);
     memcpy(renamed.items, seo_model_table(model)->items, bytes);
+    const bool same_width = teacher->config.model.hidden_size == config->model.hidden_size;
     if (tell) tell_layers(teacher, config);
-    SEO_TRY(rename_rows(teacher, config, &renamed, tell));
+    SEO_TRY(rename_rows(teacher, config, &renamed, tell && same_width));
     SEO_TRY(seo_restore_add_common(&list, &renamed, seo_model_weights(model), teacher->ckpt));
     SEO_TRY(seo_restore_read(&list, teacher->ckpt));
 done:
