@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "train/config_rules.h"
 #include "train/run_state.h"
 
 /* A plain line comes at the first steps of a logarithmic series, then at most this often; a
@@ -99,18 +100,20 @@ void seo_run_banner(const seo_run *run) {
     const seo_config *c = &run->config;
     const seo_params *table = seo_model_table(run->model);
     char count[SEO_SHORT_TEXT], tokens[SEO_SHORT_TEXT], steps[SEO_SHORT_TEXT];
-    seo_info("model       %lld layers, width %lld, %lld heads, context %lld: %s parameters",
-             (long long)c->model.num_layers, (long long)c->model.hidden_size,
-             (long long)c->model.num_heads, (long long)c->model.seq_len,
-             seo_format_count(count, seo_params_elements(table)));
+    seo_info("model       %s, %lld %s, width %lld, %lld %s, context %lld: %s parameters",
+             seo_config_family_name(c->model.family), (long long)c->model.num_layers,
+             c->model.num_layers == 1 ? "layer" : "layers", (long long)c->model.hidden_size,
+             (long long)c->model.num_heads, c->model.num_heads == 1 ? "head" : "heads",
+             (long long)c->model.seq_len, seo_format_count(count, seo_params_elements(table)));
     if (c->lora.rank > 0) {
         seo_info("adapters    of rank %lld: %s parameters are trained", (long long)c->lora.rank,
                  seo_format_count(count, seo_params_trained(table)));
     }
     if (run->teacher_model) {
         const seo_model_config *teacher = seo_model_config_of(run->teacher_model);
-        seo_info("teacher     %lld layers, width %lld: %s parameters, from %s",
-                 (long long)teacher->num_layers, (long long)teacher->hidden_size,
+        seo_info("teacher     %s, %lld %s, width %lld: %s parameters, from %s",
+                 seo_config_family_name(teacher->family), (long long)teacher->num_layers,
+                 teacher->num_layers == 1 ? "layer" : "layers", (long long)teacher->hidden_size,
                  seo_format_count(count, seo_params_elements(seo_model_table(run->teacher_model))),
                  run->state.teacher_path);
     }
@@ -120,7 +123,7 @@ void seo_run_banner(const seo_run *run) {
     const int64_t passes = seo_div_up(c->train.batch_tokens / c->model.seq_len / run->world.size,
                                       c->train.micro_batch);
     if (c->train.batch_ramp_tokens > 0) {
-        seo_info("batch       from %s to %s tokens a step over the first %s",
+        seo_info("batch       from %s to %s tokens a step over the first %s tokens",
                  seo_format_count(count, c->train.batch_start_tokens),
                  seo_format_count(tokens, c->train.batch_tokens),
                  seo_format_count(steps, c->train.batch_ramp_tokens));
@@ -162,6 +165,9 @@ void seo_run_show_step(seo_run *run, const seo_step_result *r) {
     if (!plain && !seo_log_is_live()) return;
     if (r->two_losses) {
         snprintf(parts, sizeof parts, " (tokens %.4f, label %.4f)", r->token_loss, r->label_loss);
+    } else if (run->teacher_model) {
+        snprintf(parts, sizeof parts, " (hard %.4f, soft %.4f, cosine %.4f)", r->hard_loss,
+                 r->soft_loss, r->cosine_loss);
     }
     snprintf(line, sizeof line,
              "step %lld/%lld  loss %.4f%s  mean %.4f  norm %.3f  lr %.2e  %s tok/s  %.0f ms  "

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "train/config_rules.h"
 #include "train/run_state.h"
 
 /* Rows that one message names. */
@@ -60,6 +61,10 @@ static seo_err check_tokenizer(const seo_run *run) {
                     kind == SEO_PATH_FILE ? tokenizer : "FILE (the one that run was given)");
 }
 
+static const char *gelu_word(seo_gelu_kind kind) {
+    return kind == SEO_GELU_TANH ? "gelu_tanh" : "gelu_erf";
+}
+
 /* What has to be the same for parameters to mean the same. */
 static int64_t add_differences(const seo_model_config *there, const seo_model_config *here,
                                seo_buf *out) {
@@ -75,7 +80,8 @@ static int64_t add_differences(const seo_model_config *there, const seo_model_co
     int64_t count = 0;
     const bool dense = there->family <= SEO_FAMILY_GPT3 && here->family <= SEO_FAMILY_GPT3;
     if (there->family != here->family && !dense) {
-        seo_buf_text(out, "\n  model.family is another one there");
+        seo_buf_format(out, "\n  model.family is %s there, %s here",
+                       seo_config_family_name(there->family), seo_config_family_name(here->family));
         count++;
     }
     for (int64_t i = 0; i < SEO_COUNT_OF(sizes); i++) {
@@ -85,7 +91,8 @@ static int64_t add_differences(const seo_model_config *there, const seo_model_co
         count++;
     }
     if (there->activation != here->activation) {
-        seo_buf_text(out, "\n  model.activation is another one there");
+        seo_buf_format(out, "\n  model.activation is %s there, %s here",
+                       gelu_word(there->activation), gelu_word(here->activation));
         count++;
     }
     if (there->norm_eps < here->norm_eps || there->norm_eps > here->norm_eps) {

@@ -22,10 +22,11 @@ static seo_err find_tokenizer(const seo_run *run, char *path) {
     seo_err err = seo_path_join(path, folder, "tokenizer.json");
     if (err == SEO_OK) err = seo_path_look(path, &kind);
     if (err != SEO_OK || kind == SEO_PATH_FILE) return err;
-    return SEO_FAIL(SEO_ERR_USAGE,
-                    "%s has no tokenizer.json to read task.examples with: give data.path, a "
-                    "dataset that was built with the model's tokenizer",
-                    folder);
+    return SEO_FAIL(
+        SEO_ERR_USAGE,
+        "%s has no tokenizer.json to read task.examples with: %sgive data.path, a "
+        "dataset that was built with the model's tokenizer",
+        folder, run->source ? "set data.path: null to take that of checkpoint.init_from, or " : "");
 }
 
 /* Checkpoints take a copy, also when the place it came from is gone by then. */

@@ -195,8 +195,8 @@ static void tell_layers(const seo_teacher *teacher, const seo_config *config) {
         seo_buf_format(&text, "%s%lld", l > 0 ? ", " : "", (long long)layer);
     }
     if (text.data && !text.failed) {
-        seo_info("init        layers %s of %lld of %s", text.data,
-                 (long long)teacher->config.model.num_layers, path_of(teacher));
+        seo_info("init        %s %s of the %lld of %s", here->num_layers == 1 ? "layer" : "layers",
+                 text.data, (long long)there->num_layers, path_of(teacher));
     }
     seo_buf_free(&text);
 }

@@ -123,7 +123,7 @@ change hf 'pass'; ok "$seodang" import --hf bad --out same
 change hf 'pass'; rm bad/config.json; refused 'bad/config.json is not there'
 change hf 'pass'; rm bad/model.safetensors; refused 'neither model.safetensors nor'
 change hf 'pass'; rm bad/tokenizer.json; refused 'bad has no tokenizer.json'
-change hf 'pass'; truncate -s -1 bad/model.safetensors; refused 'bad/model.safetensors' 'do not lie'
+change hf 'pass'; truncate -s -1 bad/model.safetensors; refused 'bad/model.safetensors' 'do not lie.*not copied whole'
 change hf 'pass'; truncate -s 100 bad/model.safetensors; refused 'bad/model.safetensors' 'was cut'
 change shards 'pass'; rm bad/model-00003-of-00008.safetensors; refused 'model-00003-of-00008.safetensors, which is not there'
 change shards 'pass'; rm bad/model.safetensors.index.json; refused 'neither model.safetensors nor'

@@ -35,6 +35,7 @@ for kind in classify pairs; do
     declare -n sets=$kind
     ok "${task[@]}" "${sets[@]}" --out "$work/$kind"
     says err 'data        .*/train\.(tsv|jsonl), 96 examples'
+    says err '^model       gpt2, 2 layers'
     # The source is not needed to go on.
     ok "${task[@]}" "${sets[@]}" --set train.steps=8 --out "$work/$kind-parts"
     mv "$work/base" "$work/away"
@@ -84,6 +85,9 @@ ok "$seodang" tokenizer train --vocab-size 300 --out "$work/other.json" "$work/b
 ok "$seodang" data build --tokenizer "$work/other.json" --out "$work/other" "$work/book.txt"
 refused 2 'another tokenizer.*seodang data build --tokenizer .*/tokenizer.json' "${run[@]}" --set model.vocab_size=300 \
     --set "data.path=$work/other" --set "checkpoint.init_from=$work/base" --out "$work/no"
+refused 2 'model.family is gpt2 there, gpt1 here' "${task[@]}" "${classify[@]}" --set model.family=gpt1 --out "$work/no"
+refused 2 'no tokenizer.json .*data.path: null to take that of checkpoint.init_from' "${task[@]}" "${classify[@]}" --set data.path="$work/nowhere" \
+    --out "$work/no"
 printf 'thing\ta stone\nanimal\ta dog\n' > "$work/bad.tsv"
 refused 2 'bad.tsv:2.*animal' "${task[@]}" "${classify[@]}" --set "task.examples=$work/bad.tsv" --out "$work/no"
 printf 'thing\ta stone\ta gate\nperson\tmy brother\n' > "$work/bad.tsv"
@@ -102,6 +106,7 @@ ok "$seodang" checkpoint inspect "$work/adapted"
 says out 'parameters/classify.out.weight'
 grep -q 'parameters/wte' "$work/out" && fail "a checkpoint of adapters holds what is frozen"
 ok "$seodang" checkpoint merge "$work/adapted" --out "$work/merged"
+says err '/merged: a whole model'
 ok "$seodang" classify "$work/merged" --text "the king saw a stone"
 mv "$work/out" "$work/merged.txt"
 ok "$seodang" classify "$work/adapted" --text "the king saw a stone"

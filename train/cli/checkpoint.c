@@ -180,6 +180,7 @@ static int merge_verb(int argc, char **argv) {
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
     if (helped) goto done;
     SEO_TRY(seo_merge(paths.items[0], dir));
+    seo_info("%s: a whole model, with the adapters of %s added", dir, paths.items[0]);
 done:
     seo_cli_list_free(&paths);
     return seo_cli_exit(err);

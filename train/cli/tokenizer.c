@@ -46,7 +46,7 @@ static seo_err read_choice(const char *option, const char *name, const char *con
         seo_buf_format(&there, "%s'%s'", i > 0 ? " and " : "", names[i]);
     }
     if (nearest != NULL) seo_buf_format(&there, "; did you mean '%s'?", nearest);
-    seo_err err = SEO_FAIL(SEO_ERR_USAGE, "%s %s: there is %s", option, name,
+    seo_err err = SEO_FAIL(SEO_ERR_USAGE, "%s %s is not known; there are %s", option, name,
                            there.data != NULL ? there.data : "");
     seo_buf_free(&there);
     return err;
@@ -169,7 +169,7 @@ static int train_verb(int argc, char **argv) {
         {"vocab-size", SEO_CLI_INT, &t.vocab_size, "N",
          "ids to make: bytes or letters, merges, special tokens", true, 6, INT32_MAX},
         {"out", SEO_CLI_TEXT, &t.out, "FILE", "the tokenizer.json to write", true, 0, 0},
-        {"type", SEO_CLI_TEXT, &t.type, "KIND", "bpe (the default) or wordpiece", false, 0, 0},
+        {"type", SEO_CLI_TEXT, &t.type, "KIND", "bpe or wordpiece", false, 0, 0},
         {"special", SEO_CLI_TEXT, &t.special, "SET",
          "of bpe: gpt2 (the default), <|endoftext|>; roberta, <s> <pad> </s> <unk> and <mask>",
          false, 0, 0},

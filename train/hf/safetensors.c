@@ -80,7 +80,7 @@ static seo_err read_offsets(const json_t *entry, int64_t data_bytes, int64_t dty
     if (begin < 0 || end < begin || end > data_bytes) {
         return SEO_FAIL(SEO_ERR_FORMAT,
                         "data_offsets [%" PRId64 ", %" PRId64 "] do not lie in the %" PRId64
-                        " bytes of data",
+                        " bytes of data: the file is damaged, or was not copied whole",
                         begin, end, data_bytes);
     }
     int64_t bytes = 0;
