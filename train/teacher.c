@@ -72,6 +72,13 @@ static seo_err check_model(const seo_teacher *teacher, const seo_config *config)
                         "tokens: give the model that it was made from",
                         path, there->classes > 0 ? "task.kind: classify" : "lora.rank");
     }
+    if (here->next_sentence && there->type_vocab_size == 1) {
+        return SEO_FAIL(SEO_ERR_USAGE,
+                        "distill.teacher: %s has one token type, and the pairs of sentences that "
+                        "the student reads have two: use model.next_sentence: false, or another "
+                        "teacher",
+                        path);
+    }
     if (there->vocab_size != here->vocab_size) {
         return SEO_FAIL(SEO_ERR_USAGE,
                         "distill.teacher: %s has a vocabulary of %lld tokens, the student of %lld: "
@@ -102,7 +109,7 @@ seo_err seo_teacher_open(seo_config *config, seo_world *world, seo_teacher **out
         goto done;
     }
     SEO_TRY(seo_path_join(path, path_of(teacher), "config.yaml"));
-    SEO_TRY(seo_config_load(path, NULL, 0, &teacher->config));
+    SEO_TRY(seo_config_load_resolved(path, &teacher->config));
     SEO_TRY(check_model(teacher, config));
     SEO_TRY(check_layers(teacher, config));
     const int64_t width = teacher->config.model.hidden_size;
@@ -261,6 +268,7 @@ done:
 static seo_model_config asked_of(const seo_teacher *teacher, const seo_config *student) {
     seo_model_config config = teacher->config.model;
     config.picks = student->model.picks;
+    config.has_spans = student->model.has_spans;
     config.next_sentence = false;
     config.distill_width = 0;
     config.dropout = 0;

@@ -12,6 +12,8 @@
 #include "base/check.h"
 #include "run_fixture.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint/remake.h"
+#include "train/teacher.h"
 
 /* A learning rate that changes no bit. */
 static const char k_still[] = "optimizer.lr=1e-30";
@@ -218,12 +220,86 @@ static void refused(void **state) {
     assert_non_null(strstr(seo_err_detail(), "distill.teacher"));
 }
 
+/* A teacher that never heard of documents reads those of a student's mask all the same. */
+static void student_masks_documents(void **state) {
+    const run_bench *b = *state;
+    char teacher[SEO_PATH_MAX];
+    train_teacher(b, "teacher", "train.seed=8");
+    teacher_setting(b, "teacher", teacher);
+    run_ok(run_train(b, "student", (run_words){.sets = {teacher, "data.document_mask=true"}}));
+    check_metrics(b, "student", 1);
+}
+
+static seo_err zeros(void *context, int64_t tensor, int64_t first, int64_t count, float *out) {
+    (void)context;
+    (void)tensor;
+    (void)first;
+    memset(out, 0, (size_t)count * sizeof *out);
+    return SEO_OK;
+}
+
+/* A teacher of which there is nothing but its configuration, and what a student makes of it. */
+static seo_err open_teacher(const run_bench *b, const char *name, const char *yaml,
+                            seo_config *student, seo_teacher **out) {
+    char folder[SEO_PATH_MAX];
+    seo_ckpt_tensor tensor = {.name = "parameters/wte", .rank = 2, .dims = {40, 16}};
+    const seo_ckpt_snapshot snapshot = {.tensors = &tensor, .tensor_count = 1, .config_yaml = yaml};
+    const seo_ckpt_source source = {.read = zeros};
+    fixture_path(&b->scratch, name, folder);
+    run_ok(seo_ckpt_write_anew(folder, &snapshot, 1, &source));
+    snprintf(student->distill.teacher, sizeof student->distill.teacher, "%.1000s", folder);
+    return seo_teacher_open(student, NULL, out);
+}
+
+/* A copy as it was written before GPT-3 had banded layers does not name them: it is dense. */
+static void earlier_teacher_is_dense(void **state) {
+    const run_bench *b = *state;
+    seo_teacher *teacher = NULL;
+    seo_config *student = calloc(1, sizeof *student);
+    assert_non_null(student);
+    run_ok(seo_config_load(b->config, NULL, 0, student));
+    run_ok(open_teacher(b, "teacher",
+                        "model: {family: gpt3, num_layers: 1, num_heads: 2, hidden_size: 16, "
+                        "seq_len: 16, vocab_size: 40}\n"
+                        "data: {path: gone}\ntrain: {steps: 1, batch_tokens: 64, micro_batch: 2}\n"
+                        "optimizer: {lr: 1e-2}\nschedule: {name: constant}\n",
+                        student, &teacher));
+    assert_int_equal(teacher->config.model.band, 0);
+    seo_teacher_close(teacher);
+    free(student);
+}
+
+/* RoBERTa has one token type; pairs of sentences have two. */
+static void teacher_of_one_type(void **state) {
+    const run_bench *b = *state;
+    static const char *const one[] = {"model.family=roberta"}, *const two[] = {"model.family=bert"};
+    seo_teacher *teacher = NULL;
+    seo_buf yaml = {0};
+    seo_config *config = calloc(1, sizeof *config);
+    assert_non_null(config);
+    run_ok(seo_config_load(b->config, one, 1, config));
+    run_ok(seo_config_write(config, &yaml));
+    run_ok(seo_buf_check(&yaml));
+    run_ok(seo_config_load(b->config, two, 1, config));
+    assert_int_equal(open_teacher(b, "teacher", yaml.data, config, &teacher), SEO_ERR_USAGE);
+    assert_non_null(strstr(seo_err_detail(), "has one token type"));
+    assert_null(teacher);
+    seo_buf_free(&yaml);
+    free(config);
+}
+
 #define RUN_TEST(f) cmocka_unit_test_setup_teardown(f, run_bench_make, run_bench_clear)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        RUN_TEST(begins_as_layers),         RUN_TEST(begins_as_nothing), RUN_TEST(goes_on),
-        RUN_TEST(other_teacher_on_the_way), RUN_TEST(refused),
+        RUN_TEST(begins_as_layers),
+        RUN_TEST(begins_as_nothing),
+        RUN_TEST(goes_on),
+        RUN_TEST(other_teacher_on_the_way),
+        RUN_TEST(refused),
+        RUN_TEST(earlier_teacher_is_dense),
+        RUN_TEST(teacher_of_one_type),
+        RUN_TEST(student_masks_documents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
