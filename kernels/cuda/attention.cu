@@ -18,8 +18,8 @@ template <int D, bool ALIGNED, int KIND> struct fwd_tile {
     static const int M = 2, WARPS = 4, THREADS = WARPS * WARP; /* 32 queries a warp */
     static const int QUERIES = 16 * M * WARPS;
     /* 16 where registers are scarce. */
-    static const int STEP =
-        (KIND == ATTENTION_MASKED && D <= 64) || (KIND == ATTENTION_DROPPED && D == 128) ? 16 : 32;
+    static const bool SCARCE = KIND == ATTENTION_MASKED || (KIND == ATTENTION_DROPPED && D == 128);
+    static const int STEP = SCARCE ? 16 : 32;
     static const int KEYS = D <= 64 ? 64 : 32; /* in one stage of shared memory; two stages */
     static const int OWN = own_rows<D>::IN_REGISTERS ? 0 : QUERIES * D;
     static const int SMEM_BYTES = (2 * 2 * KEYS * D + OWN) * (int)sizeof(bf16);
@@ -102,76 +102,6 @@ SEO_DEVICE void finish_rows(const head_rows<bf16> &to, float *lse, int32_t first
     store_rows<M, D, ALIGNED>(to, first, end, out, factors, s);
 }
 
-/* The rows of a tile that belong to one part. `s` has the part's positions, `whole` the sequence's.
- */
-template <int D, bool ALIGNED, int KIND>
-SEO_DEVICE void attend_rows(bf16 *out, float *lse, const bf16 *qkv, const attention_shape &whole,
-                            const attention_shape &s, const attention_rows &rows) {
-    typedef fwd_tile<D, ALIGNED, KIND> tile;
-    const bool plain = KIND == ATTENTION_PLAIN;
-    const int M = tile::M, STEP = tile::STEP, KEYS = tile::KEYS, STAGE = 2 * KEYS * D;
-    SEO_DYN_SMEM(smem);
-    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
-    const int32_t first = rows.first, end = s.causal ? rows.end : s.positions;
-    const int own_row = (int)(threadIdx.x / WARP) * 16 * M;
-    const int32_t warp_first = first + own_row;
-    int32_t seen = s.causal ? min(end, warp_first + 16 * M) : end;
-    if (!plain && warp_first >= rows.end) seen = 0;
-    const int32_t begin = first_key<KIND>(first, KEYS, s);
-    const int32_t sees = first_key<KIND>(warp_first, STEP, s);
-    const int32_t ld = 3 * s.channels;
-    const head_rows<const bf16> q = rows_of_part(qkv, ld, whole, rows, 0),
-                                k = rows_of_part(qkv, ld, whole, rows, 1);
-    const head_drops drops = drops_of_part<KIND>(whole, rows);
-    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + begin / KEYS % 2 * STAGE, k, begin, s);
-    uint32_t queries[M][own_rows<D>::KEPT][4];
-    if constexpr (own_rows<D>::IN_REGISTERS) {
-        load_fragments<M, D, ALIGNED>(queries, q, warp_first, s);
-    } else {
-        stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own, q, first, s);
-    }
-    ptx_cp_async_commit();
-
-    float sums[M][D / 8][4] = {};
-    softmax_state<M> state;
-#pragma unroll
-    for (int i = 0; i < M * 2; i++) {
-        /* Not minus infinity: a query may meet keys before it sees its first one. */
-        state.top[i / 2][i % 2] = -FLT_MAX;
-        state.sum[i / 2][i % 2] = 0.0f;
-    }
-    for (int32_t start = begin; start < end; start += KEYS) {
-        bf16 *keys = stages + start / KEYS % 2 * STAGE, *values = keys + KEYS * D;
-        ptx_cp_async_wait<0>();
-        /* This stage has come, and everyone has left the one that is filled next. */
-        __syncthreads();
-        if (start + KEYS < end) {
-            bf16 *next = stages + (start / KEYS + 1) % 2 * STAGE;
-            stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(next, k, start + KEYS, s);
-        }
-        ptx_cp_async_commit();
-#pragma unroll 1
-        for (int32_t key = max(start, sees); key < min(start + KEYS, seen); key += STEP) {
-            const int row = KEYS == STEP ? 0 : key % KEYS;
-            float scores[M][STEP / 8][4];
-            multiply_rows<M, STEP, D>(scores, queries, ptx_smem(own), own_row, ptx_smem(keys), row);
-            hide_unseen<KIND, M, STEP>(scores, warp_first, key, s);
-            raise_tops<M, STEP, D>(state, sums, scores, s.log2_scale);
-            exponentiate<M, STEP>(state, scores, s.log2_scale);
-            if constexpr (KIND == ATTENTION_DROPPED) {
-                const uint32_t kept = kept_of_queries<M, STEP>(drops, warp_first, key);
-                drop_rest<M, STEP>(scores, kept, 1.0f);
-            }
-            add_weighted_rows<M, STEP, D>(sums, scores, ptx_smem(values), row);
-            if (KEYS == STEP) break; /* known to the compiler: there is no second step */
-        }
-    }
-    finish_rows<M, D, ALIGNED>(rows_of_part(out, s.channels, whole, rows, 0),
-                               lse + (int64_t)rows.pair * whole.positions + rows.begin, warp_first,
-                               stored_end<KIND>(rows, s), state, sums,
-                               KIND == ATTENTION_DROPPED ? s.drops.scale : 1.0f, s);
-}
-
 /* A block owns 128 queries of a head, a warp 32 of them, and walks over the keys in ascending
  * order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way. A warp
  * takes a stage in steps of 32 or 16 keys and leaves out those that none of its queries sees.
@@ -187,13 +117,79 @@ template <int D, bool ALIGNED, int KIND>
 __global__ void __launch_bounds__(fwd_tile<D, ALIGNED, KIND>::THREADS,
                                   fwd_tile<D, ALIGNED, KIND>::BLOCKS)
     attention_fwd_kernel(bf16 *out, float *lse, const bf16 *qkv, attention_shape s) {
-    const int QUERIES = fwd_tile<D, ALIGNED, KIND>::QUERIES;
+    typedef fwd_tile<D, ALIGNED, KIND> tile;
+    const bool plain = KIND == ATTENTION_PLAIN;
+    const int M = tile::M, STEP = tile::STEP, KEYS = tile::KEYS, STAGE = 2 * KEYS * D;
+    SEO_DYN_SMEM(smem);
+    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
     const attention_place place = place_of_block(s);
-    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * QUERIES;
-    each_part<KIND>(s, place.pair, first, QUERIES,
-                    [&](const attention_shape &own, const attention_rows &rows) {
-                        attend_rows<D, ALIGNED, KIND>(out, lse, qkv, s, own, rows);
-                    });
+    const int32_t tile_first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * tile::QUERIES;
+    part_walk<KIND> walk = start_walk<KIND>(s, place.pair, tile_first, tile::QUERIES);
+    do {
+        const attention_shape &part = shape_of(walk, s);
+        const attention_rows rows = walk.rows;
+        const int32_t first = rows.first, end = part.causal ? rows.end : part.positions;
+        const int own_row = (int)(threadIdx.x / WARP) * 16 * M;
+        const int32_t warp_first = first + own_row;
+        int32_t seen = part.causal ? min(end, warp_first + 16 * M) : end;
+        if (!plain && warp_first >= rows.end) seen = 0;
+        const int32_t begin = first_key<KIND>(first, KEYS, part);
+        const int32_t sees = first_key<KIND>(warp_first, STEP, part);
+        const int32_t ld = 3 * part.channels;
+        const head_rows<const bf16> q = rows_of_part(qkv, ld, s, rows, 0),
+                                    k = rows_of_part(qkv, ld, s, rows, 1);
+        const head_drops drops = drops_of_part<KIND>(s, rows);
+        stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + begin / KEYS % 2 * STAGE, k, begin,
+                                                       part);
+        uint32_t queries[M][own_rows<D>::KEPT][4];
+        if constexpr (own_rows<D>::IN_REGISTERS) {
+            load_fragments<M, D, ALIGNED>(queries, q, warp_first, part);
+        } else {
+            stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own, q, first, part);
+        }
+        ptx_cp_async_commit();
+
+        float sums[M][D / 8][4] = {};
+        softmax_state<M> state;
+#pragma unroll
+        for (int i = 0; i < M * 2; i++) {
+            /* With a window a query may meet keys before it sees its first one. */
+            state.top[i / 2][i % 2] = plain ? -INFINITY : -FLT_MAX;
+            state.sum[i / 2][i % 2] = 0.0f;
+        }
+        for (int32_t start = begin; start < end; start += KEYS) {
+            bf16 *keys = stages + start / KEYS % 2 * STAGE, *values = keys + KEYS * D;
+            ptx_cp_async_wait<0>();
+            /* This stage has come, and everyone has left the one that is filled next. */
+            __syncthreads();
+            if (start + KEYS < end) {
+                bf16 *next = stages + (start / KEYS + 1) % 2 * STAGE;
+                stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(next, k, start + KEYS, part);
+            }
+            ptx_cp_async_commit();
+#pragma unroll 1
+            for (int32_t key = KIND == ATTENTION_PLAIN ? start : max(start, sees);
+                 key < min(start + KEYS, seen); key += STEP) {
+                const int row = KEYS == STEP ? 0 : key % KEYS;
+                float scores[M][STEP / 8][4];
+                multiply_rows<M, STEP, D>(scores, queries, ptx_smem(own), own_row, ptx_smem(keys),
+                                          row);
+                hide_unseen<KIND, M, STEP>(scores, warp_first, key, part);
+                raise_tops<M, STEP, D>(state, sums, scores, part.log2_scale);
+                exponentiate<M, STEP>(state, scores, part.log2_scale);
+                if constexpr (KIND == ATTENTION_DROPPED) {
+                    const uint32_t kept = kept_of_queries<M, STEP>(drops, warp_first, key);
+                    drop_rest<M, STEP>(scores, kept, 1.0f);
+                }
+                add_weighted_rows<M, STEP, D>(sums, scores, ptx_smem(values), row);
+                if (KEYS == STEP) break; /* known to the compiler: there is no second step */
+            }
+        }
+        finish_rows<M, D, ALIGNED>(rows_of_part(out, part.channels, s, rows, 0),
+                                   lse + (int64_t)rows.pair * s.positions + rows.begin, warp_first,
+                                   stored_end<KIND>(rows, part), state, sums,
+                                   KIND == ATTENTION_DROPPED ? part.drops.scale : 1.0f, part);
+    } while (walk_on(walk, s));
 }
 
 /* ---- spans ---- */

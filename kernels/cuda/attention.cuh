@@ -64,37 +64,57 @@ SEO_DEVICE head_rows<T> next_part(const head_rows<T> &rows, const attention_shap
     return {rows.data + s.channels, rows.ld};
 }
 
-/* Calls work(shape, rows) for the rows of a tile, [first, first + count) of a sequence, part by
- * part: `shape` has the part's positions. The whole block calls it. Where parts are many, `rows`
- * lies in shared memory: registers are for what the innermost loops need. */
-template <int KIND, class WORK>
-SEO_DEVICE void each_part(const attention_shape &s, uint32_t pair, int32_t first, int32_t count,
-                          WORK work) {
-    const int32_t stop = min(first + count, s.positions);
-    if constexpr (KIND == ATTENTION_PLAIN) {
-        const attention_rows rows = {pair, 0, first, stop, stop};
-        work(s, rows);
-    } else {
-        SEO_SHARED(attention_rows, shared, 1);
-        attention_rows &rows = shared[0];
-        attention_shape own = s;
-        if (threadIdx.x == 0) rows = {pair, 0, 0, first, stop};
-        __syncthreads();
-        while (rows.begin + rows.end < rows.stop) {
-            const int32_t t = rows.begin + rows.end;
-            const int64_t sequence = rows.pair / (uint32_t)s.heads;
-            const attention_part part =
-                part_of(s.spans, sequence * s.positions + t, t, s.positions);
-            own.positions = part.end - part.begin;
-            __syncthreads(); /* everyone has read them, and left what the next part fills */
-            if (threadIdx.x == 0) {
-                rows.begin = part.begin;
-                rows.first = t - part.begin;
-                rows.end = min(part.end, rows.stop) - part.begin;
-            }
-            __syncthreads();
-            work(own, rows);
+/* A block's walk over the parts that have rows in its tile; a plain sequence is one part. `shape`
+ * has the part's positions. `rows` lies in shared memory where parts may be many: registers are for
+ * what the innermost loops need. */
+template <int KIND> struct part_walk {
+    attention_shape shape;
+    attention_rows &rows;
+};
+template <> struct part_walk<ATTENTION_PLAIN> { attention_rows rows; };
+template <int KIND>
+SEO_DEVICE const attention_shape &shape_of(const part_walk<KIND> &walk, const attention_shape &s) {
+    if constexpr (KIND == ATTENTION_PLAIN)
+        return s;
+    else
+        return walk.shape;
+}
+
+/* To the part behind the last one; false when the tile has no more rows. All threads call it. */
+template <int KIND> SEO_DEVICE bool walk_on(part_walk<KIND> &walk, const attention_shape &s) {
+    if constexpr (KIND == ATTENTION_PLAIN)
+        return false;
+    else {
+        attention_rows &rows = walk.rows;
+        const int32_t t = rows.begin + rows.end;
+        if (t >= rows.stop) return false;
+        const int64_t sequence = rows.pair / (uint32_t)s.heads;
+        const attention_part part = part_of(s.spans, sequence * s.positions + t, t, s.positions);
+        walk.shape.positions = part.end - part.begin;
+        __syncthreads(); /* everyone has read them, and left what the next part fills */
+        if (threadIdx.x == 0) {
+            rows.begin = part.begin;
+            rows.first = t - part.begin;
+            rows.end = min(part.end, rows.stop) - part.begin;
         }
+        __syncthreads();
+        return true;
+    }
+}
+/* At the first part of the rows [first, first + count) of a sequence. */
+template <int KIND>
+SEO_DEVICE part_walk<KIND> start_walk(const attention_shape &s, uint32_t pair, int32_t first,
+                                      int32_t count) {
+    const int32_t stop = min(first + count, s.positions);
+    if constexpr (KIND == ATTENTION_PLAIN)
+        return {{pair, 0, first, stop, stop}};
+    else {
+        SEO_SHARED(attention_rows, shared, 1);
+        if (threadIdx.x == 0) shared[0] = {pair, 0, 0, first, stop};
+        __syncthreads();
+        part_walk<KIND> walk = {s, shared[0]};
+        walk_on(walk, s);
+        return walk;
     }
 }
 

@@ -136,14 +136,14 @@ SEO_DEVICE int32_t queries_end(const attention_rows &rows, const attention_shape
     return min(s.positions, rows.end - 1 + s.window);
 }
 
-/* The same of a warp's 16 keys. */
-template <int KIND>
-SEO_DEVICE int32_t queries_seen(const attention_rows &rows, int32_t warp_first,
-                                const attention_shape &s) {
-    if (KIND != ATTENTION_PLAIN && warp_first >= rows.end) return 0;
-    const int32_t end = queries_end<KIND>(rows, s);
-    if (KIND == ATTENTION_PLAIN || !s.causal) return end;
-    return min(end, warp_first + 15 + s.window);
+/* Whether a step of queries has one that sees one of the warp's 16 keys. Plain loops leave out the
+ * others by themselves; here registers are too scarce for that. */
+template <int KIND, int STEP>
+SEO_DEVICE bool keys_are_seen(const attention_rows &rows, int32_t query, int32_t warp_first,
+                              const attention_shape &s) {
+    if (KIND == ATTENTION_PLAIN) return true;
+    if (warp_first >= rows.end) return false;
+    return !s.causal || (query + STEP > warp_first && query < warp_first + 15 + s.window);
 }
 
 /* Hides, in the step of queries at `query`, what those from `query` on do not see of the warp's 16
@@ -162,80 +162,6 @@ SEO_DEVICE void hide_from_queries(float (&scores)[1][STEP / 8][4], int32_t query
     }
 }
 
-/* The keys of a tile that belong to one part. `s` has the part's positions, `whole` the sequence's.
- */
-template <int D, bool ALIGNED, int KIND>
-SEO_DEVICE void differentiate_keys(const bwd_tensors &x, const attention_shape &whole,
-                                   const attention_shape &s, const attention_rows &rows) {
-    typedef keys_tile<D, ALIGNED, KIND> tile;
-    const int STEP = tile::STEP, QUERIES = tile::QUERIES, STAGE = tile::STAGE;
-    SEO_DYN_SMEM(smem);
-    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
-    float *statistics = (float *)(own + tile::OWN);
-    const int32_t first = rows.first, ld = 3 * s.channels;
-    const int own_row = (int)(threadIdx.x / WARP) * 16;
-    const int32_t warp_first = first + own_row;
-    const head_rows<const bf16> q = rows_of_part(x.qkv, ld, whole, rows, 0),
-                                k = rows_of_part(x.qkv, ld, whole, rows, 1),
-                                g = rows_of_part(x.dout, s.channels, whole, rows, 0);
-    const float *statistic = (threadIdx.x < QUERIES ? x.lse : x.delta) +
-                             (int64_t)rows.pair * whole.positions + rows.begin;
-    const int32_t begin = s.causal ? first / QUERIES * QUERIES : 0;
-    /* The steps with queries that see a key of the warp: from the first to the last one's end. */
-    const int32_t sees = s.causal ? warp_first / STEP * STEP : 0;
-    const int32_t seen = queries_seen<KIND>(rows, warp_first, s);
-    const head_drops drops = drops_of_part<KIND>(whole, rows);
-    stage_queries<D, ALIGNED, KIND>(stages, statistics, q, g, statistic, begin, s);
-    uint32_t keys[1][own_rows<D>::KEPT][4], values[1][own_rows<D>::KEPT][4];
-    if constexpr (own_rows<D>::IN_REGISTERS) {
-        load_fragments<1, D, ALIGNED>(keys, k, warp_first, s);
-        load_fragments<1, D, ALIGNED>(values, next_part(k, s), warp_first, s);
-    } else {
-        stage_rows<D, tile::KEYS, tile::THREADS, ALIGNED, 2>(own, k, first, s);
-    }
-    ptx_cp_async_commit();
-
-    float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
-    for (int32_t start = begin; start < queries_end<KIND>(rows, s); start += QUERIES) {
-        const int turn = start / QUERIES % 2;
-        const uint32_t queries = ptx_smem(stages + turn * STAGE);
-        const float *lses = statistics + turn * 2 * QUERIES;
-        ptx_cp_async_wait<0>();
-        /* This stage has come, and everyone has left the one that is filled next. */
-        __syncthreads();
-        if (start + QUERIES < queries_end<KIND>(rows, s)) {
-            stage_queries<D, ALIGNED, KIND>(stages, statistics, q, g, statistic, start + QUERIES,
-                                            s);
-        }
-        ptx_cp_async_commit();
-#pragma unroll 1
-        for (int32_t query = max(start, sees); query < min(start + QUERIES, seen); query += STEP) {
-            const int row = QUERIES == STEP ? 0 : query % QUERIES;
-            float p[1][STEP / 8][4], ds[1][STEP / 8][4];
-            multiply_rows<1, STEP, D>(p, keys, ptx_smem(own), own_row, queries, row);
-            multiply_rows<1, STEP, D>(ds, values, ptx_smem(own + tile::OWN / 2), own_row,
-                                      queries + QUERIES * D * 2, row);
-            hide_from_queries<KIND, STEP>(p, query, warp_first, s);
-            uint32_t kept = 0;
-            if constexpr (KIND == ATTENTION_DROPPED) {
-                kept = kept_of_keys<STEP>(drops, query, warp_first);
-                drop_rest<1, STEP>(ds, kept, s.drops.scale);
-            }
-            differentiate_columns<STEP>(p, ds, lses + row, lses + QUERIES + row, s.log2_scale);
-            if (KIND == ATTENTION_DROPPED) drop_rest<1, STEP>(p, kept, 1.0f);
-            add_weighted_rows<1, STEP, D>(dv, p, queries + QUERIES * D * 2, row);
-            add_weighted_rows<1, STEP, D>(dk, ds, queries, row);
-            if (QUERIES == STEP) break; /* known to the compiler: there is no second step */
-        }
-    }
-    const head_rows<bf16> to = rows_of_part(x.dqkv, ld, whole, rows, 1);
-    const int32_t stop = stored_end<KIND>(rows, s);
-    const float kept = KIND == ATTENTION_DROPPED ? s.drops.scale : 1.0f;
-    const float scales[1][2] = {{s.scale, s.scale}}, factors[1][2] = {{kept, kept}};
-    store_rows<1, D, ALIGNED>(to, warp_first, stop, dk, scales, s);
-    store_rows<1, D, ALIGNED>(next_part(to, s), warp_first, stop, dv, factors, s);
-}
-
 /* A block owns 64 keys of a head, a warp 16 of them, and walks over the queries that see them in
  * ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is on its way.
  * Scores are computed keys by queries: then probabilities and gradients of scores are, packed, the
@@ -250,12 +176,81 @@ template <int D, bool ALIGNED, int KIND>
 __global__ void __launch_bounds__(keys_tile<D, ALIGNED, KIND>::THREADS,
                                   keys_tile<D, ALIGNED, KIND>::BLOCKS)
     attention_bwd_keys_kernel(bwd_tensors x, attention_shape s) {
-    const int KEYS = keys_tile<D, ALIGNED, KIND>::KEYS;
+    typedef keys_tile<D, ALIGNED, KIND> tile;
+    const int STEP = tile::STEP, QUERIES = tile::QUERIES, STAGE = tile::STAGE;
+    SEO_DYN_SMEM(smem);
+    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
+    float *statistics = (float *)(own + tile::OWN);
     const attention_place place = place_of_block(s);
-    each_part<KIND>(s, place.pair, place.rank * KEYS, KEYS,
-                    [&](const attention_shape &own, const attention_rows &rows) {
-                        differentiate_keys<D, ALIGNED, KIND>(x, s, own, rows);
-                    });
+    part_walk<KIND> walk = start_walk<KIND>(s, place.pair, place.rank * tile::KEYS, tile::KEYS);
+    do {
+        const attention_shape &part = shape_of(walk, s);
+        const attention_rows &rows = walk.rows;
+        const int32_t first = rows.first, ld = 3 * part.channels;
+        const int own_row = (int)(threadIdx.x / WARP) * 16;
+        const int32_t warp_first = first + own_row;
+        const head_rows<const bf16> q = rows_of_part(x.qkv, ld, s, rows, 0),
+                                    k = rows_of_part(x.qkv, ld, s, rows, 1),
+                                    g = rows_of_part(x.dout, part.channels, s, rows, 0);
+        const float *statistic = (threadIdx.x < QUERIES ? x.lse : x.delta) +
+                                 (int64_t)rows.pair * s.positions + rows.begin;
+        const int32_t begin = part.causal ? first / QUERIES * QUERIES : 0;
+        /* The first step with queries that see a key of the warp. */
+        const int32_t sees = KIND == ATTENTION_PLAIN && part.causal ? warp_first / STEP * STEP : 0;
+        const head_drops drops = drops_of_part<KIND>(s, rows);
+        stage_queries<D, ALIGNED, KIND>(stages, statistics, q, g, statistic, begin, part);
+        uint32_t keys[1][own_rows<D>::KEPT][4], values[1][own_rows<D>::KEPT][4];
+        if constexpr (own_rows<D>::IN_REGISTERS) {
+            load_fragments<1, D, ALIGNED>(keys, k, warp_first, part);
+            load_fragments<1, D, ALIGNED>(values, next_part(k, part), warp_first, part);
+        } else {
+            stage_rows<D, tile::KEYS, tile::THREADS, ALIGNED, 2>(own, k, first, part);
+        }
+        ptx_cp_async_commit();
+
+        float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
+        for (int32_t start = begin; start < queries_end<KIND>(rows, part); start += QUERIES) {
+            const int turn = start / QUERIES % 2;
+            const uint32_t queries = ptx_smem(stages + turn * STAGE);
+            const float *lses = statistics + turn * 2 * QUERIES;
+            ptx_cp_async_wait<0>();
+            /* This stage has come, and everyone has left the one that is filled next. */
+            __syncthreads();
+            if (start + QUERIES < queries_end<KIND>(rows, part)) {
+                stage_queries<D, ALIGNED, KIND>(stages, statistics, q, g, statistic,
+                                                start + QUERIES, part);
+            }
+            ptx_cp_async_commit();
+#pragma unroll 1
+            for (int32_t query = max(start, sees); query < min(start + QUERIES, part.positions);
+                 query += STEP) {
+                if (!keys_are_seen<KIND, STEP>(rows, query, warp_first, part)) continue;
+                const int row = QUERIES == STEP ? 0 : query % QUERIES;
+                float p[1][STEP / 8][4], ds[1][STEP / 8][4];
+                multiply_rows<1, STEP, D>(p, keys, ptx_smem(own), own_row, queries, row);
+                multiply_rows<1, STEP, D>(ds, values, ptx_smem(own + tile::OWN / 2), own_row,
+                                          queries + QUERIES * D * 2, row);
+                hide_from_queries<KIND, STEP>(p, query, warp_first, part);
+                uint32_t kept = 0;
+                if constexpr (KIND == ATTENTION_DROPPED) {
+                    kept = kept_of_keys<STEP>(drops, query, warp_first);
+                    drop_rest<1, STEP>(ds, kept, part.drops.scale);
+                }
+                differentiate_columns<STEP>(p, ds, lses + row, lses + QUERIES + row,
+                                            part.log2_scale);
+                if (KIND == ATTENTION_DROPPED) drop_rest<1, STEP>(p, kept, 1.0f);
+                add_weighted_rows<1, STEP, D>(dv, p, queries + QUERIES * D * 2, row);
+                add_weighted_rows<1, STEP, D>(dk, ds, queries, row);
+                if (QUERIES == STEP) break; /* known to the compiler: there is no second step */
+            }
+        }
+        const head_rows<bf16> to = rows_of_part(x.dqkv, ld, s, rows, 1);
+        const int32_t stop = stored_end<KIND>(rows, part);
+        const float kept = KIND == ATTENTION_DROPPED ? part.drops.scale : 1.0f;
+        const float scales[1][2] = {{part.scale, part.scale}}, factors[1][2] = {{kept, kept}};
+        store_rows<1, D, ALIGNED>(to, warp_first, stop, dk, scales, part);
+        store_rows<1, D, ALIGNED>(next_part(to, part), warp_first, stop, dv, factors, part);
+    } while (walk_on(walk, s));
 }
 
 /* ---- queries ---- */
@@ -293,76 +288,6 @@ SEO_DEVICE void load_statistics(float (&log2_lse)[2], float (&delta)[2], const b
     }
 }
 
-/* The queries of a tile that belong to one part. `s` has the part's positions, `whole` the
- * sequence's. */
-template <int D, bool ALIGNED, int KIND>
-SEO_DEVICE void differentiate_queries(const bwd_tensors &x, const attention_shape &whole,
-                                      const attention_shape &s, const attention_rows &rows) {
-    typedef queries_tile<D, ALIGNED, KIND> tile;
-    const int STEP = tile::STEP, KEYS = tile::KEYS, STAGE = tile::STAGE;
-    SEO_DYN_SMEM(smem);
-    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
-    const bool plain = KIND == ATTENTION_PLAIN;
-    const int32_t first = rows.first, end = s.causal ? rows.end : s.positions;
-    const int own_row = (int)(threadIdx.x / WARP) * 16;
-    const int32_t warp_first = first + own_row;
-    int32_t seen = s.causal ? min(end, warp_first + 16) : end;
-    if (!plain && warp_first >= rows.end) seen = 0;
-    const int32_t begin = first_key<KIND>(first, KEYS, s);
-    const int32_t sees = first_key<KIND>(warp_first, STEP, s);
-    const int32_t ld = 3 * s.channels;
-    const head_rows<const bf16> q = rows_of_part(x.qkv, ld, whole, rows, 0),
-                                k = rows_of_part(x.qkv, ld, whole, rows, 1),
-                                g = rows_of_part(x.dout, s.channels, whole, rows, 0);
-    const head_drops drops = drops_of_part<KIND>(whole, rows);
-    stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + begin / KEYS % 2 * STAGE, k, begin, s);
-    uint32_t queries[1][own_rows<D>::KEPT][4], gradients[1][own_rows<D>::KEPT][4];
-    if constexpr (own_rows<D>::IN_REGISTERS) {
-        load_fragments<1, D, ALIGNED>(queries, q, warp_first, s);
-        load_fragments<1, D, ALIGNED>(gradients, g, warp_first, s);
-    } else {
-        stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own, q, first, s);
-        stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own + tile::OWN / 2, g, first, s);
-    }
-    ptx_cp_async_commit();
-
-    float log2_lse[2], deltas[2];
-    load_statistics(log2_lse, deltas, x, (int64_t)rows.pair * whole.positions + rows.begin,
-                    warp_first + lane_row(), s.positions);
-    float dq[1][D / 8][4] = {};
-    for (int32_t start = begin; start < end; start += KEYS) {
-        const int turn = start / KEYS % 2;
-        const uint32_t keys = ptx_smem(stages + turn * STAGE), values = keys + KEYS * D * 2;
-        ptx_cp_async_wait<0>();
-        /* This stage has come, and everyone has left the one that is filled next. */
-        __syncthreads();
-        if (start + KEYS < end) {
-            stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + (1 - turn) * STAGE, k,
-                                                           start + KEYS, s);
-        }
-        ptx_cp_async_commit();
-#pragma unroll 1
-        for (int32_t key = max(start, sees); key < min(start + KEYS, seen); key += STEP) {
-            const int row = KEYS == STEP ? 0 : key % KEYS;
-            float p[1][STEP / 8][4], ds[1][STEP / 8][4];
-            multiply_rows<1, STEP, D>(p, queries, ptx_smem(own), own_row, keys, row);
-            multiply_rows<1, STEP, D>(ds, gradients, ptx_smem(own + tile::OWN / 2), own_row, values,
-                                      row);
-            hide_unseen<KIND, 1, STEP>(p, warp_first, key, s);
-            if constexpr (KIND == ATTENTION_DROPPED) {
-                const uint32_t kept = kept_of_queries<1, STEP>(drops, warp_first, key);
-                drop_rest<1, STEP>(ds, kept, s.drops.scale);
-            }
-            differentiate_rows<STEP>(p, ds, log2_lse, deltas, s.log2_scale);
-            add_weighted_rows<1, STEP, D>(dq, ds, keys, row);
-            if (KEYS == STEP) break; /* known to the compiler: there is no second step */
-        }
-    }
-    const float scales[1][2] = {{s.scale, s.scale}};
-    store_rows<1, D, ALIGNED>(rows_of_part(x.dqkv, ld, whole, rows, 0), warp_first,
-                              stored_end<KIND>(rows, s), dq, scales, s);
-}
-
 /* A block owns 64 queries of a head, a warp 16 of them, and walks over the keys that
  * they see in ascending order, 64 (D > 64: 32) in a stage of shared memory, while the next stage is
  * on its way.
@@ -376,13 +301,79 @@ template <int D, bool ALIGNED, int KIND>
 __global__ void __launch_bounds__(queries_tile<D, ALIGNED, KIND>::THREADS,
                                   queries_tile<D, ALIGNED, KIND>::BLOCKS)
     attention_bwd_queries_kernel(bwd_tensors x, attention_shape s) {
-    const int QUERIES = queries_tile<D, ALIGNED, KIND>::QUERIES;
+    typedef queries_tile<D, ALIGNED, KIND> tile;
+    const int STEP = tile::STEP, KEYS = tile::KEYS, STAGE = tile::STAGE;
+    SEO_DYN_SMEM(smem);
+    bf16 *stages = (bf16 *)smem, *own = stages + 2 * STAGE;
+    const bool plain = KIND == ATTENTION_PLAIN;
     const attention_place place = place_of_block(s);
-    const int32_t first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * QUERIES;
-    each_part<KIND>(s, place.pair, first, QUERIES,
-                    [&](const attention_shape &own, const attention_rows &rows) {
-                        differentiate_queries<D, ALIGNED, KIND>(x, s, own, rows);
-                    });
+    const int32_t tile_first = (s.causal ? s.tiles - 1 - place.rank : place.rank) * tile::QUERIES;
+    part_walk<KIND> walk = start_walk<KIND>(s, place.pair, tile_first, tile::QUERIES);
+    do {
+        const attention_shape &part = shape_of(walk, s);
+        const attention_rows rows = walk.rows;
+        const int32_t first = rows.first, end = part.causal ? rows.end : part.positions;
+        const int own_row = (int)(threadIdx.x / WARP) * 16;
+        const int32_t warp_first = first + own_row;
+        int32_t seen = part.causal ? min(end, warp_first + 16) : end;
+        if (!plain && warp_first >= rows.end) seen = 0;
+        const int32_t begin = first_key<KIND>(first, KEYS, part);
+        const int32_t sees = first_key<KIND>(warp_first, STEP, part);
+        const int32_t ld = 3 * part.channels;
+        const head_rows<const bf16> q = rows_of_part(x.qkv, ld, s, rows, 0),
+                                    k = rows_of_part(x.qkv, ld, s, rows, 1),
+                                    g = rows_of_part(x.dout, part.channels, s, rows, 0);
+        const head_drops drops = drops_of_part<KIND>(s, rows);
+        stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + begin / KEYS % 2 * STAGE, k, begin,
+                                                       part);
+        uint32_t queries[1][own_rows<D>::KEPT][4], gradients[1][own_rows<D>::KEPT][4];
+        if constexpr (own_rows<D>::IN_REGISTERS) {
+            load_fragments<1, D, ALIGNED>(queries, q, warp_first, part);
+            load_fragments<1, D, ALIGNED>(gradients, g, warp_first, part);
+        } else {
+            stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own, q, first, part);
+            stage_rows<D, tile::QUERIES, tile::THREADS, ALIGNED, 1>(own + tile::OWN / 2, g, first,
+                                                                    part);
+        }
+        ptx_cp_async_commit();
+
+        float log2_lse[2], deltas[2];
+        load_statistics(log2_lse, deltas, x, (int64_t)rows.pair * s.positions + rows.begin,
+                        warp_first + lane_row(), part.positions);
+        float dq[1][D / 8][4] = {};
+        for (int32_t start = begin; start < end; start += KEYS) {
+            const int turn = start / KEYS % 2;
+            const uint32_t keys = ptx_smem(stages + turn * STAGE), values = keys + KEYS * D * 2;
+            ptx_cp_async_wait<0>();
+            /* This stage has come, and everyone has left the one that is filled next. */
+            __syncthreads();
+            if (start + KEYS < end) {
+                stage_rows<D, KEYS, tile::THREADS, ALIGNED, 2>(stages + (1 - turn) * STAGE, k,
+                                                               start + KEYS, part);
+            }
+            ptx_cp_async_commit();
+#pragma unroll 1
+            for (int32_t key = KIND == ATTENTION_PLAIN ? start : max(start, sees);
+                 key < min(start + KEYS, seen); key += STEP) {
+                const int row = KEYS == STEP ? 0 : key % KEYS;
+                float p[1][STEP / 8][4], ds[1][STEP / 8][4];
+                multiply_rows<1, STEP, D>(p, queries, ptx_smem(own), own_row, keys, row);
+                multiply_rows<1, STEP, D>(ds, gradients, ptx_smem(own + tile::OWN / 2), own_row,
+                                          values, row);
+                hide_unseen<KIND, 1, STEP>(p, warp_first, key, part);
+                if constexpr (KIND == ATTENTION_DROPPED) {
+                    const uint32_t kept = kept_of_queries<1, STEP>(drops, warp_first, key);
+                    drop_rest<1, STEP>(ds, kept, part.drops.scale);
+                }
+                differentiate_rows<STEP>(p, ds, log2_lse, deltas, part.log2_scale);
+                add_weighted_rows<1, STEP, D>(dq, ds, keys, row);
+                if (KEYS == STEP) break; /* known to the compiler: there is no second step */
+            }
+        }
+        const float scales[1][2] = {{part.scale, part.scale}};
+        store_rows<1, D, ALIGNED>(rows_of_part(x.dqkv, ld, s, rows, 0), warp_first,
+                                  stored_end<KIND>(rows, part), dq, scales, part);
+    } while (walk_on(walk, s));
 }
 
 /* ---- host ---- */
