@@ -40,10 +40,24 @@ void seo_config_rule_heads(seo_rules *rules) {
                      heads, width, counts, widths);
 }
 
+/* A task on the command line replaces what the file, a recipe or a source's own config.yaml, says
+ * of learning from masked text. */
+static void forget_masks(seo_rules *rules) {
+    static const char *const paths[] = {"model.next_sentence", "data.max_predictions"};
+    if (rules->config->task.kind == SEO_TASK_PRETRAIN || !seo_key_from_set(rules, "task.kind")) {
+        return;
+    }
+    for (int64_t i = 0; i < SEO_COUNT_OF(paths); i++) {
+        const bool given = seo_key_given(rules, paths[i]);
+        if (given && !seo_key_from_set(rules, paths[i])) seo_key_forget(rules, paths[i]);
+    }
+}
+
 void seo_config_rule_family(seo_rules *rules) {
     seo_model_config *model = &rules->config->model;
     const seo_family family = model->family;
     const bool encoder = seo_family_is_encoder(family), bert = family == SEO_FAMILY_BERT;
+    forget_masks(rules);
     if (!seo_key_given(rules, "model.activation")) {
         model->activation = encoder ? SEO_GELU_ERF : SEO_GELU_TANH;
     }

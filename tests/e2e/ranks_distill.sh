@@ -13,6 +13,7 @@ train=("$seodang" train "$work/tiny.yaml" --set "data.path=$work/data" --set tra
 ok "${train[@]}" --set model.hidden_size=24 --out "$work/teacher"
 student=("${train[@]}" --set "distill.teacher=$work/teacher" --set train.steps=8)
 ok "${student[@]}" --set parallel.invariant=true --out "$work/one"
+says err '^step 1/8  loss [0-9.]+ \(hard [0-9.]+, soft [0-9.]+, cosine [0-9.]+\)'
 ok mpirun -n 2 "${student[@]}" --set parallel.invariant=true --out "$work/two"
 ok "$seodang" checkpoint diff "$work/one" "$work/two"
 says out identical

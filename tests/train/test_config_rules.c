@@ -187,9 +187,36 @@ static void test_ramp(void **state) {
     assert_int_equal(g_config.train.batch_start_tokens, 8 * 32);
 }
 
+/* A recipe or a source's config.yaml says how it learned from masked text; a task on the command
+ * line replaces that, and what the command line itself says is never dropped. */
+static void test_task_over_file(void **state) {
+    (void)state;
+    static const char text[] =
+        "model: {family: bert, num_layers: 2, num_heads: 2, hidden_size: 32, seq_len: 32,\n"
+        "        vocab_size: 257, next_sentence: true}\n"
+        "data: {path: shards, max_predictions: 5}\n"
+        "train: {steps: 100, batch_tokens: 512}\n"
+        "optimizer: {lr: 1e-3}\n";
+    static const char task[] = "task.kind=classify\ntask.examples=a\ntask.labels=x,y";
+    char sets[256];
+    if (read_text(text, task, &g_config, NULL) != SEO_OK) fail_msg("%s", seo_err_detail());
+    assert_false(g_config.model.next_sentence);
+    assert_int_equal(g_config.data.max_predictions, 0);
+    assert_int_equal(g_config.model.picks, 0);
+    if (read_text(text, NULL, &g_config, NULL) != SEO_OK) fail_msg("%s", seo_err_detail());
+    assert_true(g_config.model.next_sentence);
+    assert_int_equal(g_config.data.max_predictions, 5);
+    static const char *const said[] = {"model.next_sentence=true", "data.max_predictions=5"};
+    for (int64_t i = 0; i < SEO_COUNT_OF(said); i++) {
+        snprintf(sets, sizeof sets, "%s\n%s", task, said[i]);
+        assert_int_equal(read_text(text, sets, &g_config, NULL), SEO_ERR_USAGE);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_families), cmocka_unit_test(test_items),
-        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_said), cmocka_unit_test(test_ramp)};
+        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_said),
+        cmocka_unit_test(test_ramp),     cmocka_unit_test(test_task_over_file)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
