@@ -76,7 +76,7 @@ static void begins_as_layers(void **state) {
     teacher_setting(b, "teacher", teacher);
     open_run(b, "teacher", &from);
     for (int i = 0; i < SEO_COUNT_OF(cases); i++) {
-        char name[16], here[64], there[64];
+        char name[32], here[64], there[64];
         seo_ckpt *student = NULL;
         snprintf(name, sizeof name, "student%d", i);
         run_ok(run_train(b, name,
