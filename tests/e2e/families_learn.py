@@ -16,8 +16,9 @@ import sys
 
 BOOKS = ["pd-austen-six-novels", "pd-kjv"]
 TOKENIZERS = {"gpt1": "gpt2", "gpt3": "gpt2", "roberta": "roberta", "bert": "wordpiece", "distilbert": "wordpiece"}
-# "Clearly": a tenth under it.
-SHARE = 0.9
+# "Clearly": a decoder a tenth under it, an encoder, which is told a seventh of the tokens only, a twentieth: 0.3 nats, against a
+# standard error of 0.02 of a held-out loss.
+DECODER_SHARE, ENCODER_SHARE = 0.9, 0.95
 
 
 def run(*words):
@@ -95,13 +96,13 @@ def main():
         found = bench.train(family)
         entropy = bench.entropy(kind)
         if "bits_per_byte" in found:
-            limit, value, unit = bench.trigram(), found["bits_per_byte"], "bits a byte"
+            limit, value, unit, share = bench.trigram(), found["bits_per_byte"], "bits a byte", DECODER_SHARE
         else:
-            limit, value, unit = entropy, found["loss"], "nats a masked token"
+            limit, value, unit, share = entropy, found["loss"], "nats a masked token", ENCODER_SHARE
         more = f", {100 * found['next_sentence']:.1f} % of pairs right" if "next_sentence" in found else ""
         print(f"{family:11} {parameters(bench, family)} parameters, {found['cpu_s']:.0f} s of one processor: {value:.4f} {unit}, "
               f"to beat {limit:.4f}; loss {found['loss']:.4f}, unigram {entropy:.4f}{more}", flush=True)
-        if not value < SHARE * limit or not found["loss"] < entropy:
+        if not value < share * limit or not found["loss"] < entropy:
             failed.append(family)
     if failed:
         sys.exit(f"FAILED: not clearly better: {', '.join(failed)}")
