@@ -165,7 +165,7 @@ static void attend_span(const head *h, float *scratch, int64_t first, int64_t co
             query_key_products(w.score, w.q + i * width, w.k, width, &m);
             raise_tops(&w, i, &m, h->scale);
             exponentiate(&w, i, &m, h->scale);
-            drop_seen(w.score, &h->drops, first + i, key, &m);
+            if (h->drops.least > 0) drop_seen(w.score, &h->drops, first + i, key, &m);
             add_values(&w, i, &m, width);
         }
     }

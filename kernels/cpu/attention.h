@@ -214,10 +214,10 @@ static inline void draw_factors(float *factors, const drops *d, int64_t query, i
 }
 
 /* Rows of probabilities (QUERIES, KEYS), or of their gradients, times their factors. `query` and
- * `key` are those of the block's first; what is not seen is left as it is, to whole vectors. */
-static inline void drop_seen(float *p, const drops *d, int64_t query, int64_t key,
-                             const meeting *m) {
-    if (d->least == 0) return;
+ * `key` are those of the block's first; what is not seen is left as it is, to whole vectors. Not
+ * inlined: without dropout the loops around it stay what they are. */
+__attribute__((noinline)) static void drop_seen(float *p, const drops *d, int64_t query,
+                                                int64_t key, const meeting *m) {
     for (int64_t i = 0; i < m->queries; i++) {
         const int64_t from = seen_from(m, i) / SEO_VWIDTH * SEO_VWIDTH, to = seen_to(m, i);
         float factors[KEYS];

@@ -157,9 +157,9 @@ static void meet_span(const head *h, const tiles *w, int64_t query, int64_t span
         query_key_products(w->p, w->q, w->k + (key - span) * width, width, &m);
         query_key_products(w->ds, w->dout, w->v + (key - span) * width, width, &m);
         /* Dropout multiplies the gradients of the probabilities that it returned, and those. */
-        drop_seen(w->ds, &h->drops, query, key, &m);
+        if (h->drops.least > 0) drop_seen(w->ds, &h->drops, query, key, &m);
         differentiate(w, h, query, &m);
-        drop_seen(w->p, &h->drops, query, key, &m);
+        if (h->drops.least > 0) drop_seen(w->p, &h->drops, query, key, &m);
         add_gradients(w, key - span, width, &m);
     }
     /* The first span that the block meets overwrites what is there. */
