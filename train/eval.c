@@ -6,17 +6,10 @@
 
 #include "base/check.h"
 #include "base/progress.h"
-#include "train/signal.h"
 
 enum { SCORE_NUMBERS = sizeof(seo_eval_score) / sizeof(double) };
 /* Of masks and pairs; no run's own. */
 static const uint64_t k_row_seed = 0x5ee0da46;
-
-static void *room(int64_t count, int64_t width, bool *failed) {
-    void *memory = calloc((size_t)seo_max_i64(count, 1), (size_t)width);
-    if (!memory) *failed = true;
-    return memory;
-}
 
 /* Which windows: all of them, or tokens_max spread over the datasets by size. */
 static void choose_windows(seo_evaluation *e) {
@@ -63,7 +56,7 @@ static seo_err open_rows(seo_evaluation *e) {
 static seo_err open_parts(seo_evaluation *e) {
     const seo_eval_args *a = e->a;
     bool failed = false;
-    e->parts = room(a->dataset_count, sizeof *e->parts, &failed);
+    e->parts = seo_eval_room(a->dataset_count, sizeof *e->parts, &failed);
     if (failed) return SEO_FAIL(SEO_ERR_MEMORY, "an evaluation");
     for (int64_t d = 0; d < a->dataset_count; d++) {
         seo_eval_part *p = &e->parts[d];
@@ -83,28 +76,26 @@ static bool take_arrays(seo_evaluation *e) {
     const int64_t batch = e->a->batch, rows = batch * e->positions;
     const seo_row_shape *shape = &e->row_shape;
     bool failed = false;
-    e->ids = room(rows, sizeof *e->ids, &failed);
+    e->ids = seo_eval_room(rows, sizeof *e->ids, &failed);
     if (!e->rows) {
-        e->targets = room(rows, sizeof *e->targets, &failed);
-        e->window = room(e->positions + 1, sizeof *e->window, &failed);
+        e->targets = seo_eval_room(rows, sizeof *e->targets, &failed);
+        e->window = seo_eval_room(e->positions + 1, sizeof *e->window, &failed);
     }
     const bool spans = e->rows ? shape->spans > 0 : e->a->data && e->a->data->document_mask;
-    if (spans) e->spans = room(2 * rows, sizeof *e->spans, &failed);
-    if (shape->types > 0) e->types = room(rows, sizeof *e->types, &failed);
+    if (spans) e->spans = seo_eval_room(2 * rows, sizeof *e->spans, &failed);
+    if (shape->types > 0) e->types = seo_eval_room(rows, sizeof *e->types, &failed);
     if (shape->picks > 0) {
-        e->picks = room(batch * shape->picks, sizeof *e->picks, &failed);
-        e->pick_targets = room(batch * shape->picks, sizeof *e->pick_targets, &failed);
+        e->picks = seo_eval_room(batch * shape->picks, sizeof *e->picks, &failed);
+        e->pick_targets = seo_eval_room(batch * shape->picks, sizeof *e->pick_targets, &failed);
     }
     if (e->shape.label) {
-        e->labels = room(batch, sizeof *e->labels, &failed);
-        e->label_losses = room(batch, sizeof *e->label_losses, &failed);
-        e->label_logits = room(2 * batch, sizeof *e->label_logits, &failed);
+        e->labels = seo_eval_room(batch, sizeof *e->labels, &failed);
+        e->label_losses = seo_eval_room(batch, sizeof *e->label_losses, &failed);
+        e->label_logits = seo_eval_room(2 * batch, sizeof *e->label_logits, &failed);
     }
-    e->losses = room(batch * e->shape.rows, sizeof *e->losses, &failed);
-    e->message = room(e->message_count, sizeof *e->message, &failed);
-    e->messages = room(e->ranks * e->message_count, sizeof *e->messages, &failed);
-    e->done = room(e->out->windows, sizeof *e->done, &failed);
-    e->out->sources = room(e->out->source_count, sizeof *e->out->sources, &failed);
+    e->losses = seo_eval_room(batch * e->shape.rows, sizeof *e->losses, &failed);
+    e->done = seo_eval_room(e->out->windows, sizeof *e->done, &failed);
+    e->out->sources = seo_eval_room(e->out->source_count, sizeof *e->out->sources, &failed);
     return !failed;
 }
 
@@ -114,10 +105,8 @@ static seo_err prepare(seo_evaluation *e) {
     SEO_ASSERT(model->classes == 0);
     e->positions = model->seq_len;
     e->shape = seo_model_loss_shape(model);
-    e->rank = a->comm ? seo_comm_rank(a->comm) : 0;
-    e->ranks = a->comm ? seo_comm_size(a->comm) : 1;
-    e->message_count = 1 + SCORE_NUMBERS * a->batch;
-    const seo_err err = open_parts(e);
+    seo_err err = seo_eval_round_open(a->comm, SCORE_NUMBERS * a->batch, &e->round);
+    if (err == SEO_OK) err = open_parts(e);
     if (err != SEO_OK) return err;
     if (!take_arrays(e)) {
         return SEO_FAIL(SEO_ERR_MEMORY, "an evaluation of %lld windows",
@@ -149,45 +138,24 @@ static bool next_pass(const seo_evaluation *e, cursor *c, seo_eval_pass *out) {
     return true;
 }
 
-static seo_err exchange(seo_evaluation *e) {
-    const int64_t bytes = e->message_count * (int64_t)sizeof *e->message;
-    SEO_ASSERT(bytes <= SEO_COMM_HOST_BYTES_MAX);
-    if (e->ranks == 1) {
-        memcpy(e->messages, e->message, (size_t)bytes);
-        return SEO_OK;
-    }
-    return seo_comm_gather_host(e->a->comm, (seo_comm_label){"scores of an evaluation", -1},
-                                e->message, bytes, e->messages);
-}
-
-/* The scores of a message. */
-static seo_eval_score *scores_of(double *message) {
-    return (seo_eval_score *)(void *)(message + 1);
-}
-
 /* A round: each rank makes one pass, in the order of ranks, and hears of the others'. */
 static seo_err score_round(seo_evaluation *e, cursor *c) {
     seo_err err = SEO_OK;
     cursor ahead = *c;
     seo_eval_pass own = {0};
     bool any = false;
-    for (int32_t r = 0; r <= e->rank; r++) any = next_pass(e, &ahead, &own);
-    memset(e->message, 0, (size_t)e->message_count * sizeof *e->message);
-    e->message[0] = seo_signal_asked();
-    if (e->message[0] == 0 || e->ranks > 1) {
+    for (int32_t r = 0; r <= e->round.rank; r++) any = next_pass(e, &ahead, &own);
+    seo_eval_score *scores = (seo_eval_score *)(void *)seo_eval_round_begin(&e->round);
+    if (seo_eval_round_goes_on(&e->round)) {
         /* A rank without a pass in this round takes part in fetching parameters all the same. */
         if (!any && e->a->hooks) SEO_TRY(seo_eval_blank_pass(e));
-        if (any) SEO_TRY(seo_eval_score_pass(e, &own, scores_of(e->message)));
+        if (any) SEO_TRY(seo_eval_score_pass(e, &own, scores));
     }
-    SEO_TRY(exchange(e));
-    for (int32_t r = 0; r < e->ranks; r++) {
-        if (e->messages[r * e->message_count] == 0) continue;
-        err = SEO_FAIL(SEO_ERR_STOPPED, "the evaluation was left off");
-        goto done;
-    }
-    for (int32_t r = 0; r < e->ranks && next_pass(e, c, &own); r++) {
-        const seo_eval_score *scores = scores_of(e->messages + r * e->message_count);
-        for (int64_t b = 0; b < own.count; b++) e->done[e->done_count++] = scores[b];
+    SEO_TRY(seo_eval_round_end(&e->round));
+    for (int32_t r = 0; r < e->round.ranks && next_pass(e, c, &own); r++) {
+        const double *numbers = seo_eval_round_numbers(&e->round, r);
+        const seo_eval_score *told = (const seo_eval_score *)(const void *)numbers;
+        for (int64_t b = 0; b < own.count; b++) e->done[e->done_count++] = told[b];
     }
 done:
     return err;
@@ -197,7 +165,7 @@ static seo_err score_all(seo_evaluation *e) {
     seo_err err = SEO_OK;
     seo_progress progress;
     cursor c = {0};
-    const char *label = e->rank == 0 ? e->a->label : NULL;
+    const char *label = e->round.rank == 0 ? e->a->label : NULL;
     if (label) seo_progress_start(&progress, label, "windows", e->out->windows);
     while (e->done_count < e->out->windows && err == SEO_OK) {
         err = score_round(e, &c);
@@ -277,8 +245,7 @@ done:
     free(e.labels);
     free(e.window);
     free(e.losses);
-    free(e.message);
-    free(e.messages);
+    seo_eval_round_close(&e.round);
     free(e.label_losses);
     free(e.label_logits);
     free(e.done);

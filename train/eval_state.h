@@ -3,6 +3,7 @@
 
 #include "data/rows.h"
 #include "train/eval.h"
+#include "train/eval_round.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,9 +39,7 @@ typedef struct seo_evaluation {
     float *label_logits;  /* (batch * 2) */
     seo_eval_score *done; /* by scored window, in order */
     int64_t done_count;
-    int32_t rank, ranks;
-    double *message, *messages; /* of a round, by rank: the signal, then the batch's scores */
-    int64_t message_count;      /* numbers */
+    seo_eval_round round;       /* its numbers are the batch's scores */
     seo_document_span document; /* the last one looked up, of part `document_part` */
     const seo_eval_part *document_part;
     seo_eval_result *out;

@@ -132,7 +132,7 @@ static seo_err score_text(seo_evaluation *e, const seo_eval_part *p, int64_t win
         const double nats = (double)e->losses[b * e->positions + t];
         score->nats += nats;
         score->tokens++;
-        if (e->ranks > 1) continue;
+        if (e->round.ranks > 1) continue;
         const seo_err err = find_document(e, p, window * e->positions + t);
         if (err != SEO_OK) return err;
         add_to_source(e, p, nats, 1);
@@ -153,7 +153,7 @@ static seo_err score_row(seo_evaluation *e, const seo_eval_part *p, int64_t wind
         score->label_nats = (double)e->label_losses[b];
         score->right = (logits[1] > logits[0]) == (e->labels[b] != 0);
     }
-    if (e->ranks > 1) return SEO_OK;
+    if (e->round.ranks > 1) return SEO_OK;
     const seo_err err = find_document(e, p, seo_rows_range(e->rows, place).first);
     if (err == SEO_OK) add_to_source(e, p, score->nats, (int64_t)score->tokens);
     return err;

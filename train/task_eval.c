@@ -6,14 +6,8 @@
 
 #include "base/check.h"
 #include "base/progress.h"
-#include "train/signal.h"
+#include "train/eval_round.h"
 #include "train/task_state.h"
-
-/* What one example came to, as it is told to the other ranks. */
-typedef struct score {
-    double nats; /* of its targets, or of its label */
-    double guess;
-} score;
 
 typedef struct evaluation {
     const seo_task_eval_args *a;
@@ -24,17 +18,9 @@ typedef struct evaluation {
     int64_t batch, seq_len, classes, count, done;
     int32_t *ids, *targets, *types, *spans, *picks, *labels, *pick_targets;
     float *losses, *label_losses, *logits; /* of a pass, on the host */
-    int32_t rank, ranks;
-    double *message, *messages; /* of a round: the signal, and scores; by rank */
-    int64_t message_count;
+    seo_eval_round round;                  /* its numbers are nats and guess of each example */
     seo_task_result *out;
 } evaluation;
-
-static void *room(int64_t count, size_t width, bool *failed) {
-    void *memory = calloc((size_t)seo_max_i64(count, 1), width);
-    if (!memory) *failed = true;
-    return memory;
-}
 
 static seo_err prepare(evaluation *e) {
     const seo_task_eval_args *a = e->a;
@@ -47,35 +33,31 @@ static seo_err prepare(evaluation *e) {
     e->classes = m->classes;
     e->losses_of = seo_model_loss_shape(m);
     e->count = seo_examples_info_get(e->examples).count;
-    e->rank = a->comm ? seo_comm_rank(a->comm) : 0;
-    e->ranks = a->comm ? seo_comm_size(a->comm) : 1;
-    e->message_count = 1 + 2 * e->batch;
-    const seo_err err = seo_task_rows(a->task, e->examples, &e->rows);
+    seo_err err = seo_eval_round_open(a->comm, 2 * e->batch, &e->round);
+    if (err == SEO_OK) err = seo_task_rows(a->task, e->examples, &e->rows);
     if (err != SEO_OK) return err;
     e->shape = seo_rows_shape(e->rows);
     const int64_t b = e->batch;
-    e->ids = room(b * e->shape.ids, sizeof *e->ids, &failed);
-    e->targets = room(b * e->shape.targets, sizeof *e->targets, &failed);
-    e->types = room(b * e->shape.types, sizeof *e->types, &failed);
-    e->spans = room(b * e->shape.spans, sizeof *e->spans, &failed);
-    e->picks = room(b * e->shape.picks, sizeof *e->picks, &failed);
-    e->pick_targets = room(b * e->shape.picks, sizeof *e->pick_targets, &failed);
-    e->labels = room(b, sizeof *e->labels, &failed);
-    e->losses = room(b * e->losses_of.rows, sizeof *e->losses, &failed);
-    e->label_losses = room(b, sizeof *e->label_losses, &failed);
-    e->logits = room(b * e->classes, sizeof *e->logits, &failed);
-    e->message = room(e->message_count, sizeof *e->message, &failed);
-    e->messages = room(e->ranks * e->message_count, sizeof *e->messages, &failed);
+    e->ids = seo_eval_room(b * e->shape.ids, sizeof *e->ids, &failed);
+    e->targets = seo_eval_room(b * e->shape.targets, sizeof *e->targets, &failed);
+    e->types = seo_eval_room(b * e->shape.types, sizeof *e->types, &failed);
+    e->spans = seo_eval_room(b * e->shape.spans, sizeof *e->spans, &failed);
+    e->picks = seo_eval_room(b * e->shape.picks, sizeof *e->picks, &failed);
+    e->pick_targets = seo_eval_room(b * e->shape.picks, sizeof *e->pick_targets, &failed);
+    e->labels = seo_eval_room(b, sizeof *e->labels, &failed);
+    e->losses = seo_eval_room(b * e->losses_of.rows, sizeof *e->losses, &failed);
+    e->label_losses = seo_eval_room(b, sizeof *e->label_losses, &failed);
+    e->logits = seo_eval_room(b * e->classes, sizeof *e->logits, &failed);
     if (failed)
         return SEO_FAIL(SEO_ERR_MEMORY, "an evaluation of %lld examples", (long long)e->count);
     return e->classes > 0 ? seo_confusion_open(e->classes, &e->out->confusion) : SEO_OK;
 }
 
 static void release(evaluation *e) {
-    void *const memory[] = {e->ids,          e->targets, e->types,        e->spans,
-                            e->picks,        e->labels,  e->pick_targets, e->losses,
-                            e->label_losses, e->logits,  e->message,      e->messages};
+    void *const memory[] = {e->ids,    e->targets,      e->types,  e->spans,        e->picks,
+                            e->labels, e->pick_targets, e->losses, e->label_losses, e->logits};
     for (int64_t i = 0; i < SEO_COUNT_OF(memory); i++) free(memory[i]);
+    seo_eval_round_close(&e->round);
     seo_rows_close(e->rows);
 }
 
@@ -135,20 +117,19 @@ done:
     return err;
 }
 
-static seo_err score_pass(evaluation *e, int64_t first, int64_t count) {
+/* Of each example the nats of its targets, or of its label, and which label was guessed. */
+static seo_err score_pass(evaluation *e, int64_t first, int64_t count, double *numbers) {
     const seo_err err = forward(e, first, count);
     if (err != SEO_OK) return err;
     for (int64_t b = 0; b < count; b++) {
-        score s = {0};
+        double *nats = &numbers[2 * b], *guess = &numbers[2 * b + 1];
         if (e->shape.label) {
-            s.nats = (double)e->label_losses[b];
-            s.guess = (double)seo_classify_guess(e->logits + b * e->classes, e->classes);
+            *nats = (double)e->label_losses[b];
+            *guess = (double)seo_classify_guess(e->logits + b * e->classes, e->classes);
         } else {
             const float *losses = e->losses + b * e->losses_of.rows;
-            for (int64_t t = 0; t < e->losses_of.rows; t++) s.nats += (double)losses[t];
+            for (int64_t t = 0; t < e->losses_of.rows; t++) *nats += (double)losses[t];
         }
-        e->message[1 + 2 * b] = s.nats;
-        e->message[2 + 2 * b] = s.guess;
     }
     return SEO_OK;
 }
@@ -170,38 +151,21 @@ done:
     return err;
 }
 
-static seo_err exchange(evaluation *e) {
-    const int64_t bytes = e->message_count * (int64_t)sizeof *e->message;
-    SEO_ASSERT(bytes <= SEO_COMM_HOST_BYTES_MAX);
-    if (e->ranks == 1) {
-        memcpy(e->messages, e->message, (size_t)bytes);
-        return SEO_OK;
-    }
-    return seo_comm_gather_host(e->a->comm, (seo_comm_label){"scores of an evaluation", -1},
-                                e->message, bytes, e->messages);
-}
-
 /* A round: each rank makes one pass, in the order of ranks, and hears of the others'. One that has
  * none takes part in fetching parameters all the same. */
 static seo_err score_round(evaluation *e) {
     seo_err err = SEO_OK;
-    const int64_t first = e->done + e->rank * e->batch;
+    const int64_t first = e->done + e->round.rank * e->batch;
     const int64_t own = seo_min_i64(e->batch, e->count - first);
-    memset(e->message, 0, (size_t)e->message_count * sizeof *e->message);
-    e->message[0] = seo_signal_asked();
+    double *mine = seo_eval_round_begin(&e->round);
     if (own > 0) {
-        if (e->message[0] == 0 || e->ranks > 1) SEO_TRY(score_pass(e, first, own));
+        if (seo_eval_round_goes_on(&e->round)) SEO_TRY(score_pass(e, first, own, mine));
     } else if (e->a->hooks) {
         SEO_TRY(forward(e, 0, 1));
     }
-    SEO_TRY(exchange(e));
-    for (int32_t r = 0; r < e->ranks; r++) {
-        if (e->messages[r * e->message_count] == 0) continue;
-        err = SEO_FAIL(SEO_ERR_STOPPED, "the evaluation was left off");
-        goto done;
-    }
-    for (int32_t r = 0; r < e->ranks; r++) {
-        const double *numbers = e->messages + r * e->message_count + 1;
+    SEO_TRY(seo_eval_round_end(&e->round));
+    for (int32_t r = 0; r < e->round.ranks; r++) {
+        const double *numbers = seo_eval_round_numbers(&e->round, r);
         for (int64_t b = 0; b < e->batch && e->done < e->count; b++) {
             SEO_TRY(count_example(e, numbers + 2 * b));
         }
@@ -213,7 +177,7 @@ done:
 static seo_err score_all(evaluation *e) {
     seo_err err = SEO_OK;
     seo_progress progress;
-    const char *label = e->rank == 0 ? e->a->label : NULL;
+    const char *label = e->round.rank == 0 ? e->a->label : NULL;
     if (label) seo_progress_start(&progress, label, "examples", e->count);
     while (e->done < e->count && err == SEO_OK) {
         err = score_round(e);
