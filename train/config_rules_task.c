@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "train/config_rules.h"
+#include "train/layers/adapter.h"
 
 bool seo_config_item(const char *list, int64_t index, char out[SEO_CONFIG_TEXT_MAX]) {
     const char *at = list;
@@ -126,23 +127,12 @@ void seo_config_rule_labels(seo_rules *rules) {
 
 /* ---- adapters ---- */
 
-static const struct {
-    const char *name;
-    int32_t flag;
-} k_targets[] = {{"attn.qkv", SEO_LORA_QKV},
-                 {"attn.proj", SEO_LORA_PROJ},
-                 {"mlp.fc", SEO_LORA_FC},
-                 {"mlp.proj", SEO_LORA_MLP_PROJ}};
-
 static void read_targets(seo_rules *rules) {
     seo_config *config = rules->config;
     char word[SEO_CONFIG_TEXT_MAX];
     config->model.lora_targets = 0;
     for (int64_t i = 0; seo_config_item(config->lora.targets, i, word); i++) {
-        int32_t flag = 0;
-        for (int64_t t = 0; t < SEO_COUNT_OF(k_targets); t++) {
-            if (strcmp(word, k_targets[t].name) == 0) flag = k_targets[t].flag;
-        }
+        const int32_t flag = seo_lora_target(word);
         if (flag == 0 || (config->model.lora_targets & flag) != 0) {
             seo_key_complain(rules, "lora.targets",
                              "lora.targets: \"%.60s\" is %s; the words: attn.qkv, attn.proj, "

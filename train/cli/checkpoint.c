@@ -95,6 +95,13 @@ done:
     return seo_cli_exit(err);
 }
 
+/* Of the verbs that write a checkpoint. */
+#define OUT_OPTION(variable)                                                                       \
+    {                                                                                              \
+        .name = "out", .type = SEO_CLI_TEXT, .value = (variable), .operand = "DIR",                \
+        .help = "the run folder to write it into", .required = true                                \
+    }
+
 static int reshard_verb(int argc, char **argv) {
     static const seo_cli_command command = {
         .name = "checkpoint reshard",
@@ -115,12 +122,7 @@ static int reshard_verb(int argc, char **argv) {
                                        .required = true,
                                        .min = 1,
                                        .max = 4096},
-                                      {.name = "out",
-                                       .type = SEO_CLI_TEXT,
-                                       .value = &dir,
-                                       .operand = "DIR",
-                                       .help = "the run folder to write it into",
-                                       .required = true}};
+                                      OUT_OPTION(&dir)};
     seo_err err = SEO_OK;
     seo_cli_list paths = {0};
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
@@ -142,12 +144,7 @@ static int average_verb(int argc, char **argv) {
         .operands_max = -1};
     bool helped = false;
     const char *dir = NULL;
-    const seo_cli_option options[] = {{.name = "out",
-                                       .type = SEO_CLI_TEXT,
-                                       .value = &dir,
-                                       .operand = "DIR",
-                                       .help = "the run folder to write it into",
-                                       .required = true}};
+    const seo_cli_option options[] = {OUT_OPTION(&dir)};
     seo_err err = SEO_OK;
     seo_cli_list paths = {0};
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));
@@ -169,12 +166,7 @@ static int merge_verb(int argc, char **argv) {
         .operands_max = 1};
     bool helped = false;
     const char *dir = NULL;
-    const seo_cli_option options[] = {{.name = "out",
-                                       .type = SEO_CLI_TEXT,
-                                       .value = &dir,
-                                       .operand = "DIR",
-                                       .help = "the run folder to write it into",
-                                       .required = true}};
+    const seo_cli_option options[] = {OUT_OPTION(&dir)};
     seo_err err = SEO_OK;
     seo_cli_list paths = {0};
     SEO_TRY(seo_cli_parse(&command, options, SEO_COUNT_OF(options), argc, argv, &paths, &helped));

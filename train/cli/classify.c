@@ -157,18 +157,8 @@ int seo_cli_classify(int argc, char **argv) {
          .operand = "TEXT",
          .help = "a second text, for a model of pairs of texts"},
         {.name = "json", .type = SEO_CLI_FLAG, .value = &o.json, .help = "a JSON object a text"},
-        {.name = "device",
-         .type = SEO_CLI_TEXT,
-         .value = &o.device,
-         .operand = "NAME",
-         .help = "auto, cpu or cuda; auto: a GPU if there is one"},
-        {.name = "threads",
-         .type = SEO_CLI_INT,
-         .value = &o.threads,
-         .operand = "N",
-         .help = "CPU threads; 0: as many as this process may use",
-         .min = 0,
-         .max = 4096},
+        SEO_CLI_DEVICE(&o.device),
+        SEO_CLI_THREADS(&o.threads),
     };
     seo_err err = SEO_OK;
     seo_cli_list operands = {0};

@@ -42,6 +42,18 @@ typedef struct seo_cli_option {
     double min, max; /* of INT and FLOAT; both 0: unchecked. A default outside is not shown */
 } seo_cli_option;
 
+/* Options that several verbs have: which device, how many CPU threads (0: automatic). */
+#define SEO_CLI_DEVICE(variable)                                                                   \
+    {                                                                                              \
+        .name = "device", .type = SEO_CLI_TEXT, .value = (variable), .operand = "NAME",            \
+        .help = "auto, cpu or cuda; auto: a GPU if there is one"                                   \
+    }
+#define SEO_CLI_THREADS(variable)                                                                  \
+    {                                                                                              \
+        .name = "threads", .type = SEO_CLI_INT, .value = (variable), .operand = "N",               \
+        .help = "CPU threads; 0: as many as this process may use", .min = 0, .max = 4096           \
+    }
+
 enum { SEO_CLI_OPTIONS_MAX = 32 };
 
 typedef struct seo_cli_command {

@@ -222,18 +222,8 @@ static seo_err parse(int argc, char **argv, generate_options *o, seo_cli_list *o
          .value = &o->ignore_eot,
          .help = "go on past the end-of-text token"},
         {.name = "json", .type = SEO_CLI_FLAG, .value = &o->json, .help = "one JSON object"},
-        {.name = "device",
-         .type = SEO_CLI_TEXT,
-         .value = &o->device,
-         .operand = "NAME",
-         .help = "auto, cpu or cuda; auto: a GPU if there is one"},
-        {.name = "threads",
-         .type = SEO_CLI_INT,
-         .value = &o->threads,
-         .operand = "N",
-         .help = "CPU threads; 0: as many as this process may use",
-         .min = 0,
-         .max = 4096},
+        SEO_CLI_DEVICE(&o->device),
+        SEO_CLI_THREADS(&o->threads),
     };
     return seo_cli_parse(&k_command, options, SEO_COUNT_OF(options), argc, argv, operands, helped);
 }

@@ -9,7 +9,7 @@
 #include "train/config.h"
 #include "train/values.h"
 
-static bool is_adapted(const seo_params *params, const char *name) {
+int32_t seo_lora_target(const char *matrix) {
     static const struct {
         const char *name;
         int32_t target;
@@ -18,9 +18,9 @@ static bool is_adapted(const seo_params *params, const char *name) {
                    {"mlp.fc", SEO_LORA_FC},
                    {"mlp.proj", SEO_LORA_MLP_PROJ}};
     for (int64_t i = 0; i < SEO_COUNT_OF(targets); i++) {
-        if (strcmp(name, targets[i].name) == 0) return (params->adapted & targets[i].target) != 0;
+        if (strcmp(matrix, targets[i].name) == 0) return targets[i].target;
     }
-    return false;
+    return 0;
 }
 
 /* The variance of A is 1 / (3 in), as in the authors' code. */
@@ -28,7 +28,7 @@ seo_err seo_adapter_params(seo_params *params, seo_scope scope, const char *name
                            seo_linear *linear) {
     char full[SEO_PARAM_NAME_MAX];
     const int64_t rank = params->adapter_rank;
-    if (rank == 0 || !is_adapted(params, name)) return SEO_OK;
+    if (rank == 0 || (params->adapted & seo_lora_target(name)) == 0) return SEO_OK;
     linear->rank = rank;
     snprintf(full, sizeof full, "%s.lora_a", name);
     seo_err err = seo_scope_matrix(params, scope, full, rank, linear->in,

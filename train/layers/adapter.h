@@ -14,6 +14,10 @@
 extern "C" {
 #endif
 
+/* Which of SEO_LORA_... the linear layer "attn.qkv", "attn.proj", "mlp.fc" or "mlp.proj" is; 0:
+ * none that can have adapters. */
+int32_t seo_lora_target(const char *matrix);
+
 /* Adds the rows "<name>.lora_a" and "<name>.lora_b" where the table has adapters for a linear layer
  * of this name; linear->rank tells. */
 seo_err seo_adapter_params(seo_params *params, seo_scope scope, const char *name,
