@@ -11,7 +11,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "train/checkpoint.h"
 
 static const char k_config[] = "model: {num_layers: 1, num_heads: 2, hidden_size: 16, seq_len: 16, "
                                "vocab_size: 40, dropout: 0.1}\n"
@@ -113,4 +112,26 @@ void run_same_state(const run_bench *b, const char *run, const char *as) {
     run_ok(seo_ckpt_diff(one, two, &same, &report));
     if (!same) fail_msg("%s", report.data);
     seo_buf_free(&report);
+}
+
+void run_open(const run_bench *b, const char *name, seo_ckpt **out) {
+    char folder[SEO_PATH_MAX];
+    fixture_path(&b->scratch, name, folder);
+    run_ok(seo_ckpt_open(folder, NULL, out));
+}
+
+float *run_values(seo_ckpt *ckpt, const char *name, int64_t *count) {
+    char full[SEO_CKPT_NAME_MAX];
+    snprintf(full, sizeof full, "parameters/%s", name);
+    for (int64_t i = 0; i < seo_ckpt_tensor_count(ckpt); i++) {
+        seo_ckpt_tensor t = seo_ckpt_tensor_at(ckpt, i);
+        if (strcmp(t.name, full) != 0) continue;
+        *count = t.dims[0] * (t.rank == 2 ? t.dims[1] : 1);
+        t.data = malloc((size_t)*count * sizeof *t.data);
+        assert_non_null(t.data);
+        run_ok(seo_ckpt_read(ckpt, &t, 1));
+        return t.data;
+    }
+    fail_msg("no parameter %s", name);
+    return NULL;
 }

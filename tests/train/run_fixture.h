@@ -4,6 +4,7 @@
 #include <jansson.h>
 
 #include "../support/dataset_fixture.h"
+#include "train/checkpoint.h"
 #include "train/run.h"
 
 typedef struct run_bench {
@@ -33,5 +34,9 @@ json_t *run_metrics(const run_bench *b, const char *run);
 void run_same_metrics(const run_bench *b, const char *run, const char *as);
 /* Their newest checkpoints have the same bits. */
 void run_same_state(const run_bench *b, const char *run, const char *as);
+/* Opens the newest checkpoint of the run. */
+void run_open(const run_bench *b, const char *name, seo_ckpt **out);
+/* The `*count` values of a parameter of it, malloc'ed. */
+float *run_values(seo_ckpt *ckpt, const char *name, int64_t *count);
 /* Fails the test with the error's message. */
 void run_ok(seo_err err);

@@ -30,32 +30,9 @@ static void train_teacher(const run_bench *b, const char *name, const char *seed
         (run_words){.sets = {"model.num_layers=4", "train.steps=3", seed, "eval.every=0"}}));
 }
 
-static void open_run(const run_bench *b, const char *name, seo_ckpt **out) {
-    char folder[SEO_PATH_MAX];
-    fixture_path(&b->scratch, name, folder);
-    run_ok(seo_ckpt_open(folder, NULL, out));
-}
-
-/* The values of a parameter, malloc'ed. */
-static float *values(seo_ckpt *ckpt, const char *name, int64_t *count) {
-    char full[SEO_CKPT_NAME_MAX];
-    snprintf(full, sizeof full, "parameters/%s", name);
-    for (int64_t i = 0; i < seo_ckpt_tensor_count(ckpt); i++) {
-        seo_ckpt_tensor t = seo_ckpt_tensor_at(ckpt, i);
-        if (strcmp(t.name, full) != 0) continue;
-        *count = t.dims[0] * (t.rank == 2 ? t.dims[1] : 1);
-        t.data = malloc((size_t)*count * sizeof *t.data);
-        assert_non_null(t.data);
-        run_ok(seo_ckpt_read(ckpt, &t, 1));
-        return t.data;
-    }
-    fail_msg("no parameter %s", name);
-    return NULL;
-}
-
 static bool same_values(seo_ckpt *a, const char *name, seo_ckpt *b, const char *there) {
     int64_t na = 0, nb = 0;
-    float *x = values(a, name, &na), *y = values(b, there, &nb);
+    float *x = run_values(a, name, &na), *y = run_values(b, there, &nb);
     const bool same = na == nb && memcmp(x, y, (size_t)na * sizeof *x) == 0;
     free(x);
     free(y);
@@ -74,7 +51,7 @@ static void begins_as_layers(void **state) {
     seo_ckpt *from = NULL;
     train_teacher(b, "teacher", "train.seed=8");
     teacher_setting(b, "teacher", teacher);
-    open_run(b, "teacher", &from);
+    run_open(b, "teacher", &from);
     for (int i = 0; i < SEO_COUNT_OF(cases); i++) {
         char name[32], here[64], there[64];
         seo_ckpt *student = NULL;
@@ -82,7 +59,7 @@ static void begins_as_layers(void **state) {
         run_ok(run_train(b, name,
                          (run_words){.sets = {teacher, cases[i].set, k_still, "model.num_layers=2",
                                               "train.steps=1", "schedule.warmup_steps=0"}}));
-        open_run(b, name, &student);
+        run_open(b, name, &student);
         assert_string_equal(seo_ckpt_state_of(student)->teacher_hash, seo_ckpt_hash(from));
         assert_string_equal(seo_ckpt_state_of(student)->teacher_path, seo_ckpt_path(from));
         assert_true(same_values(student, "wte", from, "wte"));
@@ -113,8 +90,8 @@ static void begins_as_nothing(void **state) {
     without.sets[3] = NULL;
     run_ok(run_train(b, "taught", words));
     run_ok(run_train(b, "alone", without));
-    open_run(b, "taught", &taught);
-    open_run(b, "alone", &alone);
+    run_open(b, "taught", &taught);
+    run_open(b, "alone", &alone);
     assert_true(same_values(taught, "wte", alone, "wte"));
     assert_true(same_values(taught, "blocks.0.mlp.fc.weight", alone, "blocks.0.mlp.fc.weight"));
     seo_ckpt_close(taught);
@@ -157,8 +134,8 @@ static void goes_on(void **state) {
     check_metrics(b, "whole", 1);
     seo_ckpt *student = NULL;
     int64_t count = 0;
-    open_run(b, "whole", &student);
-    free(values(student, "distill.proj.weight", &count));
+    run_open(b, "whole", &student);
+    free(run_values(student, "distill.proj.weight", &count));
     assert_int_equal(count, 16 * 8);
     seo_ckpt_close(student);
     words.sets[3] = "distill.cosine=0";

@@ -27,32 +27,9 @@ static void from(const run_bench *b, const char *name, char out[SEO_PATH_MAX]) {
     snprintf(out, SEO_PATH_MAX, "checkpoint.init_from=%.*s", SEO_PATH_MAX - 32, folder);
 }
 
-static void open_run(const run_bench *b, const char *name, seo_ckpt **out) {
-    char folder[SEO_PATH_MAX];
-    fixture_path(&b->scratch, name, folder);
-    run_ok(seo_ckpt_open(folder, NULL, out));
-}
-
-/* The values of a parameter, malloc'ed. */
-static float *values(seo_ckpt *ckpt, const char *name, int64_t *count) {
-    char full[SEO_CKPT_NAME_MAX];
-    snprintf(full, sizeof full, "parameters/%s", name);
-    for (int64_t i = 0; i < seo_ckpt_tensor_count(ckpt); i++) {
-        seo_ckpt_tensor t = seo_ckpt_tensor_at(ckpt, i);
-        if (strcmp(t.name, full) != 0) continue;
-        *count = t.dims[0] * (t.rank == 2 ? t.dims[1] : 1);
-        t.data = malloc((size_t)*count * sizeof *t.data);
-        assert_non_null(t.data);
-        run_ok(seo_ckpt_read(ckpt, &t, 1));
-        return t.data;
-    }
-    fail_msg("no parameter %s", name);
-    return NULL;
-}
-
 static bool same_values(seo_ckpt *a, seo_ckpt *b, const char *name) {
     int64_t na = 0, nb = 0;
-    float *x = values(a, name, &na), *y = values(b, name, &nb);
+    float *x = run_values(a, name, &na), *y = run_values(b, name, &nb);
     const int64_t n = seo_min_i64(na, nb);
     const bool same = memcmp(x, y, (size_t)n * sizeof *x) == 0;
     free(x);
@@ -99,9 +76,9 @@ static void begins(void **state) {
     without.sets[0] = "eval.every=0";
     run_ok(run_train(b, "tuned", words));
     run_ok(run_train(b, "random", without));
-    open_run(b, "base", &base);
-    open_run(b, "tuned", &tuned);
-    open_run(b, "random", &random);
+    run_open(b, "base", &base);
+    run_open(b, "tuned", &tuned);
+    run_open(b, "random", &random);
     const seo_ckpt_state *s = seo_ckpt_state_of(tuned);
     assert_int_equal(s->step, 1);
     assert_string_equal(s->base_path, seo_ckpt_path(base));
@@ -157,11 +134,11 @@ static void other_context(void **state) {
         snprintf(name, sizeof name, "tuned%d", i);
         run_ok(run_train(b, name,
                          (run_words){.sets = {source, lengths[i], k_fresh, "train.steps=2"}}));
-        open_run(b, "base", &base);
-        open_run(b, name, &tuned);
+        run_open(b, "base", &base);
+        run_open(b, name, &tuned);
         assert_true(same_values(base, tuned, "wpe"));
         assert_true(same_values(base, tuned, "wte"));
-        float *wpe = values(tuned, "wpe", &count);
+        float *wpe = run_values(tuned, "wpe", &count);
         assert_int_equal(count, (i == 0 ? 32 : 8) * 16);
         bool zero = true;
         for (int64_t e = count - 16; e < count; e++) zero = zero && wpe[e] == 0.0f;
@@ -186,7 +163,7 @@ static void adapters(void **state) {
     run_ok(run_train(b, "parts", (run_words){.sets = {source, rank, targets}}));
     run_same_state(b, "whole", "parts");
     run_same_metrics(b, "whole", "parts");
-    open_run(b, "whole", &ckpt);
+    run_open(b, "whole", &ckpt);
     assert_int_equal(seo_ckpt_tensor_count(ckpt), 3 * 4);
     for (int64_t i = 0; i < seo_ckpt_tensor_count(ckpt); i++) {
         assert_non_null(strstr(seo_ckpt_tensor_at(ckpt, i).name, ".lora_"));
